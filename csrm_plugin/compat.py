@@ -1,0 +1,210 @@
+"""What the host packages need on today's Python and torch, and nothing else.
+
+Each function mends one known trap, does nothing where the trap is absent, and may be called twice.
+:func:`apply` runs them all; importing :mod:`csrm_plugin` calls it once.
+"""
+
+import importlib
+import importlib.metadata
+import importlib.util
+import os.path as osp
+import pickle
+import sys
+import types
+
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+
+#: Host module -> versions that the plugin is known to work with.
+SUPPORTED = {
+    'torch': '>=2.0,<3',
+    'mmengine': '>=0.10.4,<1',
+    'mmcv': '>=2.0.1,<3',
+    'mmseg': '>=1.2.0,<2',
+}
+
+#: What mmseg imports without declaring it.
+UNDECLARED = ('ftfy', 'regex')
+
+
+def check_host_versions(versions=None):
+    """Raise if a host package is missing or outside the range in :data:`SUPPORTED`.
+
+    Args:
+        versions (dict[str, str], optional): Module name to version string. Defaults to the versions of the
+            installed modules; given by tests.
+
+    Raises:
+        ImportError: Naming every package that is missing or out of range, what was found and what is supported.
+    """
+    problems = []
+    for name, supported in SUPPORTED.items():
+        try:
+            found = _installed_version(name) if versions is None else versions.get(name)
+        except AssertionError as error:  # how mmseg says that it does not go with this mmcv or mmengine
+            problems.append(str(error))
+            continue
+        if found is None:
+            problems.append(f'{name} is not installed (supported: {supported})')
+        elif not SpecifierSet(supported, prereleases=True).contains(Version(found).base_version):
+            problems.append(f'{name} {found} is outside the supported range {supported}')
+    for name in UNDECLARED if versions is None else ():
+        if importlib.util.find_spec(name) is None:
+            problems.append(f'{name} is not installed, which mmseg imports without declaring it')
+    if problems:
+        raise ImportError(
+            'csrm_plugin cannot run on these host packages: '
+            + '; '.join(problems)
+            + '. Mend: `make install` makes an environment with the tested versions of requirements.txt.'
+        )
+
+
+def _installed_version(name):
+    """Version of the module ``name``, or None if it is not there."""
+    try:
+        return importlib.import_module(name).__version__
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        return None
+
+
+class _MissingOps(types.ModuleType):
+    """Stands in for ``mmcv._ext`` while ``mmcv.ops`` is imported: any name exists, calling it is an error."""
+
+    def __getattr__(self, name):
+        if name.startswith('__'):
+            raise AttributeError(name)
+
+        def missing_op(*args, **kwargs):
+            raise RuntimeError(
+                f'`mmcv._ext.{name}` was called, but mmcv-lite has no compiled operators. No model of csrm_plugin '
+                'needs one; for models that do, install the full `mmcv` that fits your torch and CUDA.'
+            )
+
+        return missing_op
+
+
+def import_mmcv_ops():
+    """Make ``import mmcv.ops`` work with mmcv-lite.
+
+    mmseg imports ``mmcv.ops`` at module level, and those modules look up ``mmcv._ext`` while they load. The
+    placeholder is taken out of ``sys.modules`` again, because mmengine imports ``mmcv._ext`` to find out whether
+    the full mmcv is there.
+    """
+    if 'mmcv.ops' in sys.modules or importlib.util.find_spec('mmcv._ext') is not None:
+        return
+    sys.modules['mmcv._ext'] = _MissingOps('mmcv._ext')
+    try:
+        importlib.import_module('mmcv.ops')
+    finally:
+        del sys.modules['mmcv._ext']
+        mmcv = sys.modules['mmcv']
+        if hasattr(mmcv, '_ext'):
+            delattr(mmcv, '_ext')
+
+
+def _find_module(package):
+    """Spec of the module that a distribution or module called ``package`` brings, or None.
+
+    MMEngine asks for ``mmsegmentation`` where it means the module ``mmseg``, which forks bring as well.
+    """
+    from mmengine.config.utils import MODULE2PACKAGE
+
+    def candidates():
+        yield package
+        yield from (module for module, name in MODULE2PACKAGE.items() if name == package)
+        yield from (module for module, found in importlib.metadata.packages_distributions().items() if package in found)
+
+    specs = (importlib.util.find_spec(name) for name in candidates())
+    return next((spec for spec in specs if spec is not None and spec.submodule_search_locations), None)
+
+
+def _is_installed(package):
+    """Whether the distribution or module ``package`` is installed."""
+    try:
+        importlib.metadata.distribution(package)
+        return True
+    except importlib.metadata.PackageNotFoundError:
+        return _find_module(package) is not None
+
+
+def _get_installed_path(package):
+    """Folder of the module of a distribution or module called ``package``."""
+    spec = _find_module(package)
+    if spec is None:
+        raise RuntimeError(f'`{package}` is not installed; its configs cannot be inherited.')
+    return osp.abspath(next(iter(spec.submodule_search_locations)))
+
+
+def replace_pkg_resources():
+    """Let ``mmseg::_base_/...`` inheritance work without ``pkg_resources``.
+
+    setuptools 81 drops it; before that, importing it is slow and prints a deprecation warning at every start.
+    """
+    for name in (
+        'mmengine.utils.package_utils',
+        'mmengine.utils',
+        'mmengine.config.config',
+        'mmengine.config.utils',
+        'mmengine.hub.hub',
+        'mmengine.registry.utils',
+    ):
+        module = importlib.import_module(name)
+        for attribute, function in (('is_installed', _is_installed), ('get_installed_path', _get_installed_path)):
+            if hasattr(module, attribute):
+                setattr(module, attribute, function)
+
+
+def allow_mmengine_checkpoints():
+    """Let ``torch.load(weights_only=True)`` read what mmengine writes into a checkpoint.
+
+    From torch 2.6 on that mode is the default. A training checkpoint of mmengine holds its ``HistoryBuffer`` and
+    NumPy arrays, which are harmless data; naming them keeps the protection against everything else.
+    """
+    import numpy as np
+    import torch
+    from mmengine.logging import HistoryBuffer
+
+    if Version(torch.__version__) < Version('2.6'):
+        return  # that mode is not the default there, and knows no names for what is allowed
+    core = importlib.import_module('numpy._core' if hasattr(np, '_core') else 'numpy.core')
+    multiarray = importlib.import_module(core.__name__ + '.multiarray')
+    allowed = [HistoryBuffer, np.ndarray, np.dtype, (_statistic_of_history_buffer, 'builtins.getattr')]
+    # NumPy 1 and 2 pickle under different module names; a checkpoint may come from either.
+    for prefix in ('numpy.core.multiarray', 'numpy._core.multiarray'):
+        allowed += [(multiarray._reconstruct, f'{prefix}._reconstruct'), (multiarray.scalar, f'{prefix}.scalar')]
+    allowed += [
+        type(np.dtype(kind)) for kind in ('f8', 'f4', 'f2', 'i8', 'i4', 'i2', 'i1', 'u8', 'u4', 'u2', 'u1', '?')
+    ]
+    torch.serialization.add_safe_globals(allowed)
+    keep_loading_safe()
+
+
+def keep_loading_safe():
+    """Undo what ``onedl-mmengine`` does with a checkpoint that is not plain data: run it, after a warning.
+
+    It also takes its own list of harmless names away after each load, and ours with it.
+    """
+    import torch
+
+    checkpoint = importlib.import_module('mmengine.runner.checkpoint')
+    if hasattr(checkpoint, '_safe_torch_load'):
+        checkpoint._safe_torch_load = torch.load
+
+
+def _statistic_of_history_buffer(owner, name):
+    """What ``getattr`` may do in a checkpoint: name a statistic of ``HistoryBuffer``, which pickles its methods so."""
+    from mmengine.logging import HistoryBuffer
+
+    if owner is not HistoryBuffer or name not in ('min', 'max', 'current', 'mean'):
+        raise pickle.UnpicklingError(f'the checkpoint asks for `{name}` of {owner!r}, which no checkpoint needs')
+    return getattr(owner, name)
+
+
+def apply():
+    """Check the hosts and mend all known traps. Raises ``ImportError`` for unsupported hosts."""
+    check_host_versions()
+    import_mmcv_ops()
+    replace_pkg_resources()
+    allow_mmengine_checkpoints()

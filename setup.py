@@ -1,0 +1,53 @@
+"""Packaging. The tested versions are in requirements.txt; here are the ranges that may work."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+
+EXTRAS = {
+    'crf': ['pydensecrf2>=1.1'],
+    'wandb': ['wandb>=0.16'],
+    'sweep': ['optuna>=3.6', 'pyyaml'],
+    'coco': ['pycocotools>=2.0.7'],
+    'tensorboard': ['tensorboard>=2.12'],
+}
+DEV = ['pytest>=8', 'pytest-xdist>=3', 'ruff>=0.6', 'codespell>=2.3', 'pre-commit>=3']
+
+
+def read_version():
+    """Version of the package, read without importing it (its hosts may not be installed yet)."""
+    text = (ROOT / 'csrm_plugin' / 'version.py').read_text()
+    return re.search(r"^__version__ = '([^']+)'", text, re.MULTILINE).group(1)
+
+
+setup(
+    name='csrm_plugin',
+    version=read_version(),
+    description='CSRM for weakly supervised semantic segmentation, as a plugin of MMSegmentation',
+    long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    packages=find_packages(include=['csrm_plugin', 'csrm_plugin.*']),
+    python_requires='>=3.10',
+    install_requires=[
+        'torch>=2.0,<3',
+        'mmengine>=0.10.4,<1',
+        'mmsegmentation>=1.2.0,<2',
+        'mmcv-lite>=2.0.1,<2.2',
+        # mmsegmentation imports these two without declaring them.
+        'ftfy',
+        'regex',
+        'numpy',
+        'packaging',
+        'pillow',
+        'rich',
+    ],
+    extras_require={
+        **EXTRAS,
+        'dev': DEV,
+        'all': [requirement for requirements in EXTRAS.values() for requirement in requirements] + DEV,
+    },
+)

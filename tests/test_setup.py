@@ -1,0 +1,70 @@
+import re
+import subprocess
+import sys
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import csrm_plugin
+from csrm_plugin import compat
+
+#: Distribution -> module, where they differ.
+HOSTS = {'torch': 'torch', 'mmengine': 'mmengine', 'mmcv-lite': 'mmcv', 'mmsegmentation': 'mmseg'}
+
+
+@pytest.fixture(scope='module')
+def metadata():
+    """What setup.py hands to setuptools, caught in a process of its own that must not import the package."""
+    code = (
+        'import json, sys, setuptools; from pathlib import Path\n'
+        'caught = {}; setuptools.setup = caught.update\n'
+        'exec(compile(Path("setup.py").read_text(), "setup.py", "exec"), {"__file__": "setup.py", "__name__": "s"})\n'
+        'assert not {"csrm_plugin", "torch"} & set(sys.modules)\n'
+        'print(json.dumps(caught))'
+    )
+    root = csrm_plugin.__path__[0] + '/..'
+    done = subprocess.run([sys.executable, '-c', code], cwd=root, capture_output=True, text=True, check=True)
+    import json
+
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope='module')
+def pins(request):
+    """Distribution -> version in requirements.txt."""
+    lines = (request.config.rootpath / 'requirements.txt').read_text().splitlines()
+    lines = [line for line in lines if line and not line.startswith('#')]
+    assert all(re.fullmatch(r'[\w.-]+==[\w.]+', line) for line in lines), 'every line is NAME==VERSION'
+    found = dict(line.split('==') for line in lines)
+    assert len(found) == len(lines)
+    return {canonicalize_name(name): version for name, version in found.items()}
+
+
+def test_version_is_the_package_s(metadata):
+    assert metadata['version'] == csrm_plugin.__version__
+
+
+def test_all_subpackages_are_found(metadata, request):
+    folders = (request.config.rootpath / 'csrm_plugin').rglob('__init__.py')
+    names = {'.'.join(path.parent.relative_to(request.config.rootpath).parts) for path in folders}
+    assert set(metadata['packages']) == names
+
+
+def test_extra_all_is_all(metadata):
+    extras = metadata['extras_require']
+    assert set(extras) >= {'crf', 'wandb', 'sweep', 'coco', 'tensorboard', 'dev', 'all'}
+    assert sorted(extras['all']) == sorted(item for name, items in extras.items() if name != 'all' for item in items)
+
+
+def test_tested_versions_are_in_range_of_what_setup_asks_for(metadata, pins):
+    for line in metadata['install_requires'] + metadata['extras_require']['all']:
+        requirement = Requirement(line)
+        name = canonicalize_name(requirement.name)
+        assert name in pins, f'{name} is not pinned in requirements.txt'
+        assert requirement.specifier.contains(pins[name]), line
+
+
+def test_tested_versions_are_supported_at_import(pins):
+    compat.check_host_versions({module: pins[name] for name, module in HOSTS.items()})
+    assert set(compat.SUPPORTED) == set(HOSTS.values())
