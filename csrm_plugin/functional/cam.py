@@ -1,0 +1,44 @@
+"""Class activation maps (CAM) as probabilities."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .reduction import full_precision
+
+
+def normalize_cam(
+    cam: Tensor, size: tuple[int, int] | None = None, labels: Tensor | None = None, align_corners: bool = False
+) -> Tensor:
+    """Turn class activation maps into maps of 0..1: upscale, ReLU, divide by each map's own maximum.
+
+    Eq. 2 of CSRM (VISAPP 2025). A map without a positive value stays zero.
+
+    Args:
+        cam (Tensor): (B, C, h, w), float, any range; no background class.
+        size (tuple[int, int], optional): Height and width (H, W) in pixels to upscale to, bilinearly, before the
+            division. Defaults to (h, w).
+        labels (Tensor, optional): (B, C), 0/1. The maps of absent classes are set to zero.
+        align_corners (bool): As in :func:`torch.nn.functional.interpolate`.
+
+    Returns:
+        Tensor: (B, C, H, W), float32 (float64 for float64), in 0..1.
+
+    Example:
+        >>> normalize_cam(torch.tensor([[[[-1., 2.], [4., 0.]]]]))
+        tensor([[[[0.0000, 0.5000],
+                  [1.0000, 0.0000]]]])
+    """
+    if cam.ndim != 4:
+        raise ValueError(f'`cam` must be (B, C, h, w), but has shape {tuple(cam.shape)}.')
+    cam = full_precision(cam)
+    if size is not None and tuple(size) != tuple(cam.shape[2:]):
+        cam = F.interpolate(cam, tuple(size), mode='bilinear', align_corners=align_corners)
+    cam = cam.relu()
+    cam = cam / cam.amax(dim=(2, 3), keepdim=True).clamp(min=torch.finfo(cam.dtype).tiny)
+    if labels is not None:
+        if labels.shape != cam.shape[:2]:
+            raise ValueError(f'`labels` must be (B, C) = {tuple(cam.shape[:2])}, but has shape {tuple(labels.shape)}.')
+        # `where`, not a product: the map of an absent class may hold infinities.
+        cam = torch.where(labels.to(cam.device)[:, :, None, None] > 0, cam, cam.new_zeros(()))
+    return cam
