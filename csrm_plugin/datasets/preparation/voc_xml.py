@@ -1,0 +1,59 @@
+"""Image-level labels from VOC annotation files."""
+
+import difflib
+import os.path as osp
+import xml.etree.ElementTree as ElementTree
+
+from csrm_plugin.utils import MissingFileError, UserError
+
+from .common import progress
+
+
+def labels_from_voc_xml(ids, classes, folder, skip_difficult=False):
+    """Read the classes of the objects that VOC XML files name.
+
+    Objects marked difficult count by default, as in the label files that most published methods share; leaving them
+    out loses a class where all its objects are difficult.
+
+    Args:
+        ids (Sequence[str]): Picture ids.
+        classes (Sequence[str]): Image classes.
+        folder (str): Folder ``Annotations`` with ``<id>.xml``.
+        skip_difficult (bool): Leave out objects with ``<difficult>1</difficult>``.
+
+    Returns:
+        dict[str, set[str]]: Names per id.
+
+    Raises:
+        MissingFileError: A file is missing.
+        UserError: A file is no valid XML or names an unknown class.
+    """
+    missing = [image_id for image_id in ids if not osp.isfile(osp.join(folder, f'{image_id}.xml'))]
+    if missing:
+        raise MissingFileError(
+            f'{len(missing)} of {len(ids)} annotations are not in {folder}, for example '
+            f'{missing[0]}.xml. Choose splits that have annotations with --splits.'
+        )
+    return {
+        image_id: _read_xml(osp.join(folder, f'{image_id}.xml'), classes, skip_difficult)
+        for image_id in progress(ids, 'XML')
+    }
+
+
+def _read_xml(path, classes, skip_difficult):
+    """Class names of one file."""
+    try:
+        tree = ElementTree.parse(path)
+    except ElementTree.ParseError as error:
+        raise UserError(f'{path} is no valid XML: {error}.') from error
+    names = set()
+    for element in tree.iterfind('object'):
+        if skip_difficult and (element.findtext('difficult') or '').strip() == '1':
+            continue
+        name = (element.findtext('name') or '').strip()
+        if name not in classes:
+            near = difflib.get_close_matches(name, classes, n=1)
+            guess = f' (nearest: {near[0]})' if near else ''
+            raise UserError(f'{path} names the unknown class {name!r}{guess}; --classes sets the class names.')
+        names.add(name)
+    return names
