@@ -14,7 +14,7 @@ from .contrast import (
     negative_candidates,
     query_candidates,
 )
-from .mixing import class_mix, mix, pasted_classes
+from .mixing import class_mix, drop_small_classes, mix, pasted_classes
 from .pseudo_labels import cam_pseudo_labels, check_thresholds, threshold_cams
 from .reduction import IGNORE_INDEX, fraction, masked_mean, pixel_cross_entropy
 from .reliability import check_alpha, entropy, quantiles, reliable_pixels, restrict_probs, split_by_entropy
@@ -30,6 +30,7 @@ __all__ = [
     'confident_pixels',
     'contrastive_loss',
     'contrastive_terms',
+    'drop_small_classes',
     'entropy',
     'fraction',
     'gather',

@@ -29,6 +29,24 @@ def class_mix(labels: Tensor, partners: Tensor, generator: torch.Generator | Non
     return chosen.gather(1, partner_labels.flatten(1)).view_as(labels)
 
 
+def drop_small_classes(labels: Tensor, min_area: float) -> Tensor:
+    """Mark foreground classes that cover less than a share of their picture as uncertain.
+
+    Args:
+        labels (Tensor): (B, H, W), int64; 0 background, 255 uncertain.
+        min_area (float): In 0..1; 0 keeps every class.
+
+    Returns:
+        Tensor: (B, H, W), int64.
+    """
+    if min_area <= 0:
+        return labels
+    flat = labels.flatten(1)
+    counts = torch.zeros(len(labels), 256, device=labels.device).scatter_add_(1, flat, torch.ones_like(flat).float())
+    small = (counts < min_area * flat.shape[1]).gather(1, flat) & (flat != 0)
+    return torch.where(small, torch.full_like(flat, IGNORE_INDEX), flat).view_as(labels)
+
+
 def pasted_classes(labels: Tensor, partners: Tensor, paste: Tensor, num_classes: int) -> Tensor:
     """Image-level labels of what ``paste`` brings along.
 

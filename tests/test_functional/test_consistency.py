@@ -52,9 +52,7 @@ class TestActivationConsistency:
         )
 
     def test_gradient_reaches_the_cam_only(self):
-        cam, bg, logits = (
-            torch.randn(shape, requires_grad=True) for shape in ((1, 2, 3, 3), (1, 6, 6), (1, 3, 6, 6))
-        )
+        cam, bg, logits = (torch.randn(shape, requires_grad=True) for shape in ((1, 2, 3, 3), (1, 6, 6), (1, 3, 6, 6)))
         activation_consistency_loss(cam, bg, logits.softmax(dim=1), 0.1).backward()
         assert cam.grad.abs().sum() > 0
         assert bg.grad is None and logits.grad is None

@@ -25,9 +25,9 @@ def make_batch(num_classes, present, size=8, batch=2, sharpness=4.0):
     """
     pseudo = torch.tensor(present)[torch.arange(batch * size * size) % len(present)].view(batch, size, size)
     logits = torch.randn(batch, num_classes, size, size)
-    logits[..., : size // 2] += sharpness * torch.nn.functional.one_hot(pseudo, num_classes).movedim(-1, 1)[
-        ..., : size // 2
-    ]
+    logits[..., : size // 2] += (
+        sharpness * torch.nn.functional.one_hot(pseudo, num_classes).movedim(-1, 1)[..., : size // 2]
+    )
     labels = torch.zeros(batch, num_classes - 1)
     labels[:, [c - 1 for c in present if c > 0]] = 1
     student, teacher = torch.randn(2, batch, DIM, size, size)
@@ -60,9 +60,7 @@ class TestInfoNCE:
 
     def test_equals_slow_loop(self):
         queries, positives, negatives = torch.randn(3, 4, 5), torch.randn(3, 5), torch.randn(3, 4, 7, 5)
-        terms = [
-            slow_info_nce(queries[g, p], positives[g], negatives[g, p], 0.2) for g in range(3) for p in range(4)
-        ]
+        terms = [slow_info_nce(queries[g, p], positives[g], negatives[g, p], 0.2) for g in range(3) for p in range(4)]
         result = info_nce(queries, positives, negatives, temperature=0.2)
         assert result.item() == pytest.approx(sum(terms) / len(terms), rel=1e-5)
 

@@ -1,0 +1,184 @@
+"""The metric of weakly supervised segmentation: CAMs, segmentation, pseudo labels and classification at once."""
+
+import numpy as np
+import torch
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import MMLogger
+from mmseg.registry import METRICS
+from prettytable import PrettyTable
+
+from ..functional import normalize_cam, restrict_probs
+from ..utils import UserError
+from .confusion import CAM_THRESHOLDS, cam_confusion, confusion_matrix, iou, mean_iou
+from .multi_label import mean_average_precision
+
+
+@METRICS.register_module()
+class WSSSMetric(BaseMetric):
+    """``cam/mIoU``, ``seg/mIoU``, ``pseudo/mIoU`` and ``cls/mAP``, in percent, with what each stands on.
+
+    - ``cam/mIoU``: CAMs (Eq. 2) restricted to the image-level labels, no CRF, at the best of the thresholds 0.05 to
+      0.95. The best one is chosen with the masks; ``cam/threshold`` says which.
+    - ``seg/mIoU``: argmax of the segmentation branch over all classes.
+    - ``pseudo/mIoU``: labels as ``pseudo_label`` says, restricted to the image-level labels, at a fixed threshold.
+    - ``cls/mAP``: mean average precision of the classifier.
+
+    Pictures without a mask count for ``cls/mAP`` only; parts that a model does not predict are left out. The last
+    result with its per-class scores and its context is kept in :attr:`report`.
+
+    Args:
+        pseudo_label (dict): ``source``, ``'cam'`` or ``'seg'``: what the pseudo labels are made from; ``threshold``
+            in 0..1: the score of the background against the CAMs (ignored for ``'seg'``, where the background has
+            a score of its own).
+        thresholds (Sequence[float]): Ascending background scores for ``cam/mIoU``.
+        scales (Sequence[float]), flip (bool): What the test pipeline does; part of the context.
+        collect_device (str): ``'cpu'`` or ``'gpu'``.
+        prefix (str, optional): Put before each name.
+    """
+
+    def __init__(
+        self,
+        pseudo_label: dict,
+        thresholds=CAM_THRESHOLDS,
+        scales=(1.0,),
+        flip: bool = False,
+        collect_device: str = 'cpu',
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        unknown = set(pseudo_label) - {'source', 'threshold'}
+        if unknown or pseudo_label.get('source') not in ('cam', 'seg'):
+            raise UserError(
+                "`pseudo_label` of WSSSMetric takes `source` ('cam' or 'seg') and `threshold` (0..1, for 'cam'), "
+                f'but is {dict(pseudo_label)}.'
+            )
+        self.source = pseudo_label['source']
+        self.threshold = pseudo_label.get('threshold')
+        if self.source == 'cam' and not (self.threshold is not None and 0 <= self.threshold <= 1):
+            raise UserError(f'`pseudo_label.threshold` of WSSSMetric must be in 0..1, but is {self.threshold}.')
+        self.thresholds = tuple(thresholds)
+        self.scales, self.flip = tuple(scales), flip
+        self.report: dict = {}
+
+    @torch.no_grad()
+    def process(self, data_batch, data_samples) -> None:
+        """Count the pixels of a batch; ``data_samples`` are dicts with predictions, labels and masks."""
+        for sample in data_samples:
+            result = {}
+            labels = sample['gt_image_labels']['multi_hot'].cpu() if 'gt_image_labels' in sample else None
+            if labels is not None and 'pred_image_labels' in sample:
+                scores = sample['pred_image_labels']['scores']
+                result['cls'] = (scores.float().cpu().numpy(), labels.numpy())
+            if 'gt_sem_seg' in sample and 'data' in sample['gt_sem_seg']:
+                truth = sample['gt_sem_seg']['data'].squeeze(0).cpu().numpy()
+                result.update(self._pixel_counts(sample, labels, truth))
+            self.results.append({name: _pack(value) if name != 'cls' else value for name, value in result.items()})
+
+    def _pixel_counts(self, sample, labels, truth) -> dict:
+        counts = {}
+        self._check_truth(truth, sample)
+        num_classes = len(self.dataset_meta['classes'])
+        if 'seg_logits' in sample:
+            logits = sample['seg_logits']['data'].float()
+            counts['seg'] = confusion_matrix(logits.argmax(dim=0).cpu().numpy(), truth, num_classes)
+            if self.source == 'seg' and labels is not None:
+                probs = restrict_probs(logits.softmax(dim=0)[None], labels[None])[0]
+                counts['pseudo'] = confusion_matrix(probs.argmax(dim=0).cpu().numpy(), truth, num_classes)
+        if 'cam_logits' in sample and labels is not None:
+            cams = sample['cam_logits']['data']
+            probs = normalize_cam(cams[None], labels=labels[None])[0].cpu().numpy()
+            counts['cam'] = cam_confusion(probs, truth, self.thresholds)
+            if self.source == 'cam':
+                counts['pseudo'] = cam_confusion(probs, truth, [self.threshold])[0]
+        return counts
+
+    def _check_truth(self, truth, sample) -> None:
+        classes = len(self.dataset_meta['classes'])
+        wrong = truth[(truth >= classes) & (truth != 255)]
+        if wrong.size:
+            raise UserError(
+                f'The mask of `{sample.get("img_path")}` holds class {int(wrong[0])}, but the data set has classes 0 '
+                f'to {classes - 1} (and 255). Check it with `tools/prepare_data.py check`.'
+            )
+
+    def compute_metrics(self, results) -> dict:
+        """Scores over all pictures, in percent."""
+        metrics, report = {}, {'context': self._context(results)}
+        classes = self.dataset_meta['classes']
+        total = {
+            name: _packed_sum([r[name] for r in results if name in r])
+            for name in ('cam', 'seg', 'pseudo')
+            if any(name in r for r in results)
+        }
+        if 'cam' in total:
+            curve = 100 * mean_iou(total['cam'])
+            best = int(curve.argmax())
+            metrics['cam/mIoU'] = curve[best]
+            metrics['cam/threshold'] = self.thresholds[best]
+            for threshold, value in zip(self.thresholds, curve):
+                metrics[f'cam/mIoU@{threshold:.2f}'] = value
+            total['cam'] = total['cam'][best]
+        for name in ('seg', 'pseudo'):
+            if name in total:
+                metrics[f'{name}/mIoU'] = 100 * mean_iou(total[name])
+        if 'seg' in total:
+            # Share of pixels predicted as foreground: 0 is the sign of a collapse.
+            metrics['seg/foreground'] = 100 * total['seg'][:, 1:].sum() / max(total['seg'].sum(), 1)
+        scored = [r['cls'] for r in results if 'cls' in r]
+        if scored:
+            scores, labels = (np.stack(column) for column in zip(*scored))
+            metrics['cls/mAP'] = 100 * mean_average_precision(scores, labels)
+        metrics = {name: round(float(value), 4) for name, value in metrics.items()}
+        for name, matrix in total.items():
+            report[name] = {
+                'mIoU': metrics[f'{name}/mIoU'],
+                'iou': {c: _percent(value) for c, value in zip(classes, iou(matrix))},
+            }
+        report['metrics'] = metrics
+        self.report = report
+        self._log_table(report, classes)
+        return metrics
+
+    def _context(self, results) -> dict:
+        return {
+            'pictures': len(results),
+            'pictures_with_masks': sum(bool(r.keys() - {'cls'}) for r in results),
+            'scales': list(self.scales),
+            'flip': self.flip,
+            'crf': False,
+            'cam_thresholds': list(self.thresholds),
+            'cam_threshold_chosen_with_masks': True,
+            'pseudo_label': {'source': self.source, 'threshold': self.threshold if self.source == 'cam' else None},
+        }
+
+    @staticmethod
+    def _log_table(report, classes) -> None:
+        parts = [name for name in ('cam', 'pseudo', 'seg') if name in report]
+        if not parts:
+            return
+        table = PrettyTable(['class'] + [f'{part} IoU' for part in parts])
+        for name in classes:
+            table.add_row([name] + [_cell(report[part]['iou'][name]) for part in parts])
+        table.add_row(['mean'] + [_cell(report[part]['mIoU']) for part in parts])
+        MMLogger.get_current_instance().info('per class, percent:\n' + table.get_string())
+
+
+def _pack(counts: np.ndarray):
+    """Shape, flat index and value of what is not zero: dense, the matrices of 40000 COCO pictures take 40 GB."""
+    index = np.flatnonzero(counts)
+    return counts.shape, index.astype(np.int32), counts.ravel()[index]
+
+
+def _packed_sum(packed) -> np.ndarray:
+    total = np.zeros(packed[0][0], dtype=np.int64)
+    for _, index, values in packed:
+        total.reshape(-1)[index] += values
+    return total
+
+
+def _percent(value):
+    return None if np.isnan(value) else round(100 * float(value), 4)
+
+
+def _cell(value):
+    return '-' if value is None else f'{value:.2f}'

@@ -1,0 +1,62 @@
+"""Contrastive learning of pixel representations."""
+
+from mmseg.registry import MODELS
+from torch import Tensor, nn
+
+from ...functional import ContrastTerms, contrastive_terms
+
+
+@MODELS.register_module()
+class PixelContrastLoss(nn.Module):
+    """InfoNCE between reliable and unreliable pixels: ``loss_m``, Eq. 13 of CSRM (VISAPP 2025).
+
+    Args:
+        low_rank (int): gamma_l.
+        high_rank (int): gamma_h.
+        num_queries (int): P, per class. The released code of CSRM swaps it with ``num_negatives``.
+        num_negatives (int): N, per query.
+        temperature (float): tau.
+        query_confidence (float): Least probability of a query, in 0..1.
+        max_negative_confidence (float): Upper bound of a negative's probability, in 0..1 (paper 0.01, code 1.0).
+        loss_weight (float): lambda_m.
+    """
+
+    def __init__(
+        self,
+        low_rank: int = 3,
+        high_rank: int = 6,
+        num_queries: int = 50,
+        num_negatives: int = 256,
+        temperature: float = 0.5,
+        query_confidence: float = 0.3,
+        max_negative_confidence: float = 1.0,
+        loss_weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.options = dict(
+            low_rank=low_rank,
+            high_rank=high_rank,
+            num_queries=num_queries,
+            num_negatives=num_negatives,
+            temperature=temperature,
+            query_confidence=query_confidence,
+            max_negative_confidence=max_negative_confidence,
+        )
+        self.loss_weight = loss_weight
+
+    def forward(
+        self,
+        student_rep: Tensor,
+        teacher_rep: Tensor,
+        teacher_probs: Tensor,
+        pseudo_labels: Tensor,
+        labels: Tensor,
+        bank,
+        alpha: float,
+        valid: Tensor,
+    ) -> ContrastTerms:
+        """Loss and statistics; arguments as in :func:`csrm_plugin.functional.contrastive_terms`."""
+        terms = contrastive_terms(
+            student_rep, teacher_rep, teacher_probs, pseudo_labels, labels, bank, alpha, valid=valid, **self.options
+        )
+        return terms._replace(loss=self.loss_weight * terms.loss)

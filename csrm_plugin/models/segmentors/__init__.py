@@ -1,0 +1,16 @@
+from .cam_classifier import CAMClassifier
+from .csrm import CSRM
+from .csrm_network import CSRMNetwork
+from .puzzle_cam import PuzzleCAM
+from .teacher_student import TeacherStudent
+from .wsss_segmentor import NonFiniteLossError, WSSSSegmentor
+
+__all__ = [
+    'CSRM',
+    'CAMClassifier',
+    'CSRMNetwork',
+    'NonFiniteLossError',
+    'PuzzleCAM',
+    'TeacherStudent',
+    'WSSSSegmentor',
+]

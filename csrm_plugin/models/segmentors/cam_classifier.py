@@ -1,0 +1,70 @@
+"""Stage 0: a multi-label classifier whose last feature map gives the CAMs."""
+
+from mmengine.structures import PixelData
+from mmseg.registry import MODELS
+from torch import Tensor
+
+from ...functional import normalize_cam
+from .wsss_segmentor import WSSSSegmentor
+
+
+@MODELS.register_module()
+class CAMClassifier(WSSSSegmentor):
+    """Backbone and CAM head, trained with image-level labels.
+
+    Its checkpoints are what CSRM starts from.
+
+    Args:
+        backbone (dict): Config of the backbone.
+        cam_head (dict): Config of :class:`csrm_plugin.models.decode_heads.CAMHead`.
+        loss_c (dict): Config of the classification loss.
+        neck (dict, optional): Config of a neck.
+        train_cfg (dict, optional): Unused.
+        test_cfg (dict, optional): ``score_threshold`` and ``cam_threshold``, both in 0..1 and 0.5 by default, say
+            which classes and which positions ``pred_sem_seg`` shows.
+        data_preprocessor (dict, optional): Config of the data preprocessor.
+        init_cfg (dict, optional): Initialisation.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        cam_head: dict,
+        loss_c: dict,
+        neck: dict | None = None,
+        train_cfg: dict | None = None,
+        test_cfg: dict | None = None,
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
+        self.backbone = MODELS.build(backbone)
+        self.neck = MODELS.build(neck) if neck is not None else None
+        self.cam_head = MODELS.build(cam_head)
+        self.loss_c = MODELS.build(loss_c)
+        self.train_cfg = train_cfg
+        self.test_cfg = dict(score_threshold=0.5, cam_threshold=0.5) | (test_cfg or {})
+
+    def extract_feat(self, inputs: Tensor):
+        """Outputs of backbone and neck for (B, 3, H, W)."""
+        features = self.backbone(inputs)
+        return self.neck(features) if self.neck is not None else features
+
+    def _forward(self, inputs: Tensor, data_samples=None) -> Tensor:
+        """CAM (B, C, h, w), float, any range, of normalised pictures (B, 3, H, W)."""
+        return self.cam_head(self.extract_feat(inputs))
+
+    def loss(self, inputs: Tensor, data_samples) -> dict:
+        """``loss_c`` of a batch."""
+        labels = self.image_labels(data_samples, inputs.device)
+        return dict(loss_c=self.loss_c(self.cam_head.classify(self._forward(inputs)), labels))
+
+    def predict(self, inputs: Tensor, data_samples=None):
+        """Data samples with ``cam_logits``, ``pred_image_labels`` and a ``pred_sem_seg`` made from both."""
+        data_samples = self.add_predictions(data_samples, inputs.shape[2:], self._forward(inputs))
+        for sample in data_samples:
+            seen = sample.pred_image_labels.scores > self.test_cfg['score_threshold']
+            probs = normalize_cam(sample.cam_logits.data[None], labels=seen[None].float())[0]
+            value, index = probs.max(dim=0, keepdim=True)
+            sample.pred_sem_seg = PixelData(data=(index + 1) * (value > self.test_cfg['cam_threshold']))
+        return data_samples

@@ -1,0 +1,298 @@
+"""CSRM: cross-supervision and contrasting of pixel-level pseudo labels."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from mmseg.registry import MODELS
+from torch import Tensor
+
+from ... import functional as F
+from ...refine import DenseCRF
+from ...utils import UserError
+from ...utils import UserError
+from ..memory_bank import MemoryBank
+from .csrm_network import CSRMOutputs
+from .teacher_student import TeacherStudent
+
+
+@dataclass
+class PseudoLabelSettings:
+    """How CAMs become pseudo labels (Eq. 6).
+
+    Attributes:
+        fg_threshold (float): delta_fg, in 0..1.
+        bg_threshold (float): delta_bg, in 0..1, at most ``fg_threshold``.
+        crf (dict | None): Arguments of :class:`csrm_plugin.refine.DenseCRF`; None leaves dCRF out.
+    """
+
+    fg_threshold: float = 0.35
+    bg_threshold: float = 0.05
+    crf: dict | None = field(default_factory=dict)
+
+    def __post_init__(self):
+        F.check_thresholds(self.fg_threshold, self.bg_threshold)
+
+
+@dataclass
+class ReliabilitySettings:
+    """Which of the teacher's predictions count.
+
+    Attributes:
+        alpha (float): Start of alpha_t, in 0..1: share of pixels that is left out of ``loss_u`` and that forms each
+            of the entropy groups of ``loss_m``.
+        sigma_s2c (float): Start of sigma_s2c, in 0..1: least confidence for ``loss_s2c``.
+        restrict_targets (bool): Restrict the targets of ``loss_s2c`` and ``loss_u`` to background and the classes
+            of the image-level label. The paper does not.
+    """
+
+    alpha: float = 0.2
+    sigma_s2c: float = 0.1
+    restrict_targets: bool = True
+
+    def __post_init__(self):
+        F.check_alpha(self.alpha)
+
+
+class Targets(NamedTuple):
+    """What the teacher says about a batch, and the batch itself; all mixed alike.
+
+    Attributes:
+        inputs (Tensor): (B, 3, S * H, S * W), float: normalised pictures; S is the label stride.
+        labels (Tensor): (B, C), float, 0/1.
+        valid (Tensor): (B, H, W), bool, False at padding.
+        pseudo_labels (Tensor): (B, H, W), int64, 255 uncertain.
+        probs (Tensor | None): (B, K, H, W), float, in 0..1; None during the warm-up.
+        small_probs (Tensor | None): (B, K, h, w): the same at the decoder's resolution.
+        rep (Tensor | None): (B, D, h, w), float.
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    valid: Tensor
+    pseudo_labels: Tensor
+    probs: Tensor | None
+    small_probs: Tensor | None
+    rep: Tensor | None
+
+
+@MODELS.register_module()
+class CSRM(TeacherStudent):
+    """Cross-Supervision and Relational Model: David, Pedrini and Dias, VISAPP 2025, DOI 10.5220/0013238400003912.
+
+    Departures from the paper and from its released code are listed in ``docs/departures.md``.
+
+    Args:
+        backbone (dict): Config of the backbone.
+        decode_head (dict): Config of the segmentation branch, ``num_classes`` = K = C + 1.
+        cam_head (dict): Config of the classification branch, ``num_classes`` = C.
+        representation_head (dict): Config of the representation branch.
+        loss_c, loss_s (dict): Configs of the classification and the segmentation loss.
+        loss_s2c, loss_u, loss_m (dict, optional): Configs of the mutual terms; None leaves a term out.
+        pseudo_label (dict, optional): See :class:`PseudoLabelSettings`.
+        reliability (dict, optional): See :class:`ReliabilitySettings`.
+        label_stride (int): Pixels of the input per pixel of the pseudo labels, in each direction; dCRF and all pixel
+            losses work at that resolution. 1, the paper's, is the resolution of the input; 2 makes a quarter of the
+            work of it.
+        mix_prob (float): Probability that a picture receives classes of another one (ClassMix), in 0..1.
+        mix_min_area (float): Classes whose pseudo label covers less than this share of the picture, in 0..1, are not
+            pasted: a handful of pixels would still make the picture's label name the class. 0 in the paper.
+        bank_capacity (int): Keys per class in the memory bank.
+        neck (dict, optional): Config of a neck.
+        train_cfg, test_cfg, data_preprocessor, init_cfg: See :class:`TeacherStudent`.
+
+    Attributes:
+        alpha (float): alpha_t in force; a hook lets it fall.
+        sigma_s2c (float): sigma_s2c in force; a hook lets it rise.
+        warmup_factor (float): Factor of the three mutual terms, 0 during the warm-up; set by a hook.
+        warmup_iters (int): Length of the warm-up in iterations; set by a hook.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        decode_head: dict,
+        cam_head: dict,
+        representation_head: dict,
+        loss_c: dict,
+        loss_s: dict,
+        loss_s2c: dict | None = None,
+        loss_u: dict | None = None,
+        loss_m: dict | None = None,
+        pseudo_label: dict | None = None,
+        reliability: dict | None = None,
+        label_stride: int = 1,
+        mix_prob: float = 0.5,
+        mix_min_area: float = 0.0,
+        bank_capacity: int = 256,
+        neck: dict | None = None,
+        train_cfg: dict | None = None,
+        test_cfg: dict | None = None,
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        network = dict(
+            type='CSRMNetwork',
+            backbone=backbone,
+            neck=neck,
+            decode_head=decode_head,
+            cam_head=cam_head,
+            representation_head=representation_head,
+        )
+        super().__init__(network, train_cfg, test_cfg, data_preprocessor, init_cfg)
+        self.pseudo_label = PseudoLabelSettings(**(pseudo_label or {}))
+        self.reliability = ReliabilitySettings(**(reliability or {}))
+        if label_stride < 1:
+            raise UserError(f'`model.label_stride` must be at least 1, but is {label_stride}.')
+        self.label_stride = label_stride
+        self.mix_prob, self.mix_min_area = mix_prob, mix_min_area
+        self.loss_c = MODELS.build(loss_c)
+        self.loss_s = MODELS.build(loss_s)
+        self.loss_s2c, self.loss_u, self.loss_m = (cfg and MODELS.build(cfg) for cfg in (loss_s2c, loss_u, loss_m))
+        if self.loss_m is None:
+            # DistributedDataParallel waits for the gradient of every parameter that asks for one.
+            self.student.representation_head.requires_grad_(False)
+        num_classes, embed_dims = self.student.num_classes, self.student.representation_head.num_classes
+        if num_classes != self.student.cam_head.num_classes + 1:
+            raise UserError(
+                f'`model.decode_head.num_classes` ({num_classes}) must be one more, for the background, than '
+                f'`model.cam_head.num_classes` ({self.student.cam_head.num_classes}).'
+            )
+        self.bank = MemoryBank(num_classes, embed_dims, bank_capacity)
+        crf = self.pseudo_label.crf
+        self.crf = None if crf is None else DenseCRF(**crf)
+        self.align_corners = self.student.align_corners
+        self.alpha = self.reliability.alpha
+        self.sigma_s2c = self.reliability.sigma_s2c
+        self.warmup_factor = 1.0
+        self.warmup_iters = 0
+
+    def loss(self, inputs: Tensor, data_samples) -> dict:
+        """The terms of Eq. 14 and their statistics, for normalised pictures (B, 3, H, W)."""
+        targets = self.mix(self.weak_targets(inputs, data_samples))
+        student = self.student.branches(targets.inputs, represent=self.loss_m is not None)
+        seg_logits = self.student.upscale(student.seg, targets.pseudo_labels.shape[1:])
+
+        losses = dict(
+            loss_c=self.loss_c(self.student.cam_head.classify(student.cam), targets.labels),
+            loss_s=self.loss_s(seg_logits, targets.pseudo_labels),
+        )
+        certain = targets.pseudo_labels != F.IGNORE_INDEX
+        losses['reliable/s'] = F.fraction(certain, targets.valid)
+        losses['pseudo/foreground'] = F.fraction(certain & (targets.pseudo_labels > 0), targets.valid)
+        losses['student/foreground'] = F.fraction(seg_logits.detach().argmax(dim=1) > 0, targets.valid)
+        losses.update(self.mutual_losses(student, seg_logits, targets))
+        for name in ('alpha', 'sigma_s2c'):
+            losses[name] = inputs.new_tensor(getattr(self, name))
+        return losses
+
+    def mutual_losses(self, student: CSRMOutputs, seg_logits: Tensor, targets: Targets) -> dict:
+        """``loss_s2c``, ``loss_u`` and ``loss_m`` with their statistics; zero, but in the graph, during the warm-up."""
+        terms = dict(loss_s2c=self.loss_s2c, loss_u=self.loss_u, loss_m=self.loss_m)
+        if self.warmup_factor == 0:
+            # DistributedDataParallel wants every parameter in the graph, those of the representation too.
+            unused = student.rep.sum() * 0 if student.rep is not None else seg_logits.sum() * 0
+            return {name: unused for name, term in terms.items() if term is not None}
+
+        losses, probs, valid = {}, targets.probs, targets.valid
+        kept_probs = F.restrict_probs(probs, targets.labels) if self.reliability.restrict_targets else probs
+        if self.loss_s2c is not None:
+            losses['loss_s2c'] = self.loss_s2c(student.cam, seg_logits[:, 0], kept_probs, self.sigma_s2c, valid)
+            losses['reliable/s2c'] = F.fraction(F.confident_pixels(kept_probs, self.sigma_s2c), valid)
+        if self.loss_u is not None:
+            entropy = F.entropy(probs)
+            losses['loss_u'] = self.loss_u(seg_logits, kept_probs, self.alpha, entropy, valid)
+            losses['reliable/u'] = F.fraction(F.reliable_pixels(entropy, self.alpha, valid), valid)
+        if self.loss_m is not None:
+            small = targets.rep.shape[2:]
+            pseudo_labels, small_valid = (_shrink(value, small) for value in (targets.pseudo_labels, targets.valid))
+            terms_m = self.loss_m(
+                student.rep,
+                targets.rep,
+                targets.small_probs,
+                pseudo_labels,
+                targets.labels,
+                self.bank,
+                self.alpha,
+                small_valid,
+            )
+            losses['loss_m'] = terms_m.loss
+            losses['queries/classes'] = terms_m.num_classes
+            losses['bank/fill'], losses['bank/age'] = self.bank.fill(), self.bank.age()
+        return {
+            name: value * self.warmup_factor if name.startswith('loss') else value for name, value in losses.items()
+        }
+
+    @torch.no_grad()
+    def weak_targets(self, inputs: Tensor, data_samples) -> Targets:
+        """The teacher's view of the plain pictures (B, 3, H, W), and the pseudo labels made from its CAM."""
+        labels = self.image_labels(data_samples, inputs.device)
+        size = tuple(length // self.label_stride for length in inputs.shape[2:])
+        valid = _shrink(self.valid_pixels(inputs, data_samples), size)
+        probs = small_probs = rep = None
+        if self.warmup_factor == 0:
+            cam = self.teacher.cam_head(self.teacher.extract_feat(inputs))
+        else:
+            cam, seg, rep = self.teacher.branches(inputs, represent=self.loss_m is not None)
+            probs = self.teacher.upscale(seg, size).softmax(dim=1)
+            small_probs = seg.float().softmax(dim=1)
+        # Padding is no part of the picture: it must not set the maximum that the map is divided by.
+        cams = self.teacher.upscale(cam, size).masked_fill(~valid[:, None], 0)
+        pseudo_labels = F.cam_pseudo_labels(
+            self.pictures(inputs, size) if self.crf is not None else None,
+            F.normalize_cam(cams, labels=labels),
+            labels,
+            self.pseudo_label.fg_threshold,
+            self.pseudo_label.bg_threshold,
+            self.crf,
+        )
+        pseudo_labels[~valid] = F.IGNORE_INDEX
+        return Targets(inputs, labels, valid, pseudo_labels, probs, small_probs, rep)
+
+    @torch.no_grad()
+    def mix(self, targets: Targets) -> Targets:
+        """ClassMix: paste classes of other pictures, with everything that the teacher says about them."""
+        own = torch.arange(len(targets.inputs))
+        others = (own + torch.randint(1, max(len(own), 2), own.shape)) % len(own)
+        partners = torch.where(torch.rand(len(own)) < self.mix_prob, others, own).to(targets.inputs.device)
+        paste = F.class_mix(F.drop_small_classes(targets.pseudo_labels, self.mix_min_area), partners) & targets.valid
+        pasted = F.pasted_classes(targets.pseudo_labels, partners, paste, targets.labels.shape[1])
+        mixed = {
+            name: F.mix(value, partners, paste)
+            for name, value in targets._asdict().items()
+            if value is not None and name not in ('labels', 'valid')
+        }
+        return targets._replace(labels=torch.maximum(targets.labels, pasted.to(targets.labels)), **mixed)
+
+    def pictures(self, inputs: Tensor, size=None) -> Tensor:
+        """The pictures (B, H, W, 3), uint8, RGB, that the normalised inputs were made from, shrunk to ``size``."""
+        preprocessor = self.data_preprocessor
+        pixels = inputs
+        if getattr(preprocessor, '_enable_normalize', False):
+            pixels = inputs * preprocessor.std + preprocessor.mean
+        if not getattr(preprocessor, 'channel_conversion', False):
+            pixels = pixels.flip(1)  # the loader gives BGR
+        if size is not None and tuple(size) != tuple(pixels.shape[2:]):
+            pixels = torch.nn.functional.interpolate(pixels, size, mode='area')
+        return pixels.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+
+    def _forward(self, inputs: Tensor, data_samples=None) -> CSRMOutputs:
+        """All branches of the predicting network for normalised pictures (B, 3, H, W)."""
+        return self.predictor.branches(inputs)
+
+    def encode_decode(self, inputs: Tensor, batch_data_samples=None) -> Tensor:
+        """Segmentation logits (B, K, H, W) of the predicting network at the size of the input."""
+        return self.predictor.upscale(self.predictor.branches(inputs, represent=False).seg, inputs.shape[2:])
+
+    def predict(self, inputs: Tensor, data_samples=None):
+        """Data samples with ``cam_logits``, ``pred_image_labels``, ``seg_logits`` and ``pred_sem_seg``."""
+        outputs = self.predictor.branches(inputs, represent=False)
+        return self.add_predictions(data_samples, inputs.shape[2:], outputs.cam, outputs.seg)
+
+
+def _shrink(maps: Tensor, size) -> Tensor:
+    """Resize (B, H, W) of any dtype to ``size`` (h, w) with nearest neighbours."""
+    if tuple(maps.shape[1:]) == tuple(size):
+        return maps
+    small = torch.nn.functional.interpolate(maps[:, None].float(), size, mode='nearest')
+    return small[:, 0].to(maps.dtype)

@@ -1,0 +1,61 @@
+"""Stage 0 with Puzzle-CAM."""
+
+import torch.nn.functional as F
+from mmseg.registry import MODELS
+from torch import Tensor
+
+from .cam_classifier import CAMClassifier
+
+
+def split_tiles(pictures: Tensor, tiles: int) -> Tensor:
+    """Cut (B, X, H, W) into a grid of ``tiles`` x ``tiles``: (B * tiles^2, X, H / tiles, W / tiles), row by row."""
+    batch, channels, height, width = pictures.shape
+    if height % tiles or width % tiles:
+        raise ValueError(f'{height} x {width} pixels cannot be cut into {tiles} x {tiles} equal tiles.')
+    grid = pictures.reshape(batch, channels, tiles, height // tiles, tiles, width // tiles)
+    return grid.permute(0, 2, 4, 1, 3, 5).reshape(-1, channels, height // tiles, width // tiles)
+
+
+def merge_tiles(maps: Tensor, tiles: int) -> Tensor:
+    """Put the tiles' maps together again: the inverse of :func:`split_tiles`."""
+    count, channels, height, width = maps.shape
+    grid = maps.reshape(count // tiles**2, tiles, tiles, channels, height, width)
+    return grid.permute(0, 3, 1, 4, 2, 5).reshape(-1, channels, tiles * height, tiles * width)
+
+
+@MODELS.register_module()
+class PuzzleCAM(CAMClassifier):
+    """CAM classifier that matches the CAM of the whole picture with the merged CAMs of its tiles.
+
+    Jo and Yu, "Puzzle-CAM: improved localization via matching partial and full features" (ICIP 2021): classification
+    loss on the whole picture and on the merged map, and the L1 distance of both maps on the picture's own classes.
+
+    Args:
+        tiles (int): Tiles per side (paper: 2, so 4 tiles).
+        loss_re_weight (float): Largest weight alpha of the reconstruction loss (paper: 4). A
+            :class:`csrm_plugin.engine.hooks.ScheduleHook` on ``reconstruction_weight`` ramps it up.
+        kwargs: As for :class:`CAMClassifier`.
+
+    Attributes:
+        reconstruction_weight (float): The weight in force; set by the hook.
+    """
+
+    def __init__(self, *args, tiles: int = 2, loss_re_weight: float = 4.0, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        if tiles < 1:
+            raise ValueError(f'`tiles` must be at least 1, but is {tiles}.')
+        self.tiles = tiles
+        self.reconstruction_weight = loss_re_weight
+
+    def loss(self, inputs: Tensor, data_samples) -> dict:
+        """``loss_c`` of the whole pictures, ``loss_c_tiles`` of the merged maps, ``loss_re`` between the two."""
+        labels = self.image_labels(data_samples, inputs.device)
+        whole = self._forward(inputs)
+        merged = merge_tiles(self._forward(split_tiles(inputs, self.tiles)), self.tiles)
+        classify = self.cam_head.classify
+        losses = dict(loss_c=self.loss_c(classify(whole), labels), loss_c_tiles=self.loss_c(classify(merged), labels))
+        if merged.shape != whole.shape:  # tiles whose size is no multiple of the stride
+            merged = F.interpolate(merged, whole.shape[2:], mode='bilinear', align_corners=self.align_corners)
+        distance = (whole.float() - merged.float()).abs() * labels[:, :, None, None]
+        losses['loss_re'] = self.reconstruction_weight * distance.mean()
+        return losses

@@ -1,0 +1,103 @@
+"""What all segmentors that learn from image-level labels share."""
+
+import torch
+import torch.distributed as dist
+from mmengine.structures import LabelData, PixelData
+from mmseg.models.segmentors import BaseSegmentor
+from mmseg.models.utils import resize
+from mmseg.structures import SegDataSample
+from torch import Tensor
+
+from ...utils import UserError
+
+
+class NonFiniteLossError(UserError, FloatingPointError):
+    """A loss is NaN or infinite; the weights have not been touched by it."""
+
+
+class WSSSSegmentor(BaseSegmentor):
+    """Base of the segmentors: labels and padding of a batch, predictions, and a stop before a non-finite update.
+
+    What :meth:`predict` puts into each data sample (h, w is the picture's original size):
+
+    - ``cam_logits``: PixelData (C, h, w), float, the CAM before ReLU;
+    - ``pred_image_labels``: LabelData with ``scores`` (C,), float, in 0..1;
+    - ``seg_logits`` (K, h, w), ``pred_sem_seg`` (1, h, w), where the model has a segmentation branch.
+    """
+
+    align_corners = False
+
+    def parse_losses(self, losses: dict) -> tuple[Tensor, dict]:
+        """As the host, but a total that is not finite stops the run before the weights are touched.
+
+        Raises:
+            NonFiniteLossError: On every process, naming the terms, if any process has a total that is not finite.
+        """
+        total, log_vars = super().parse_losses(losses)
+        bad = (~torch.isfinite(total.detach())).float()
+        if dist.is_available() and dist.is_initialized():
+            dist.all_reduce(bad)  # or the other processes would wait for this one for ever
+        if bad > 0:
+            terms = [name for name, value in log_vars.items() if name != 'loss' and not torch.isfinite(value).all()]
+            raise NonFiniteLossError(
+                f'The loss is not finite ({", ".join(terms) or "on another process"}); the run stops before the '
+                'weights are touched. Likely causes: a learning rate (`optim_wrapper.optimizer.lr`) that is too high, '
+                'half precision, or a broken picture in this batch. The last checkpoint is intact.'
+            )
+        return total, log_vars
+
+    def image_labels(self, data_samples: list[SegDataSample], device) -> Tensor:
+        """Image-level labels (B, C), float32, 0/1."""
+        return torch.stack([sample.gt_image_labels.multi_hot for sample in data_samples]).to(device)
+
+    @staticmethod
+    def valid_pixels(inputs: Tensor, data_samples: list[SegDataSample]) -> Tensor:
+        """Where the batch (B, 3, H, W) holds a picture and not padding: (B, H, W), bool."""
+        valid = inputs.new_ones((len(inputs), *inputs.shape[2:]), dtype=torch.bool)
+        for row, sample in zip(valid, data_samples):
+            left, right, top, bottom = sample.metainfo.get('padding_size', (0, 0, 0, 0))
+            height, width = row.shape
+            row[:top] = row[height - bottom :] = False
+            row[:, :left] = row[:, width - right :] = False
+        return valid
+
+    def restore(self, maps: Tensor, data_samples: list[SegDataSample]) -> list[Tensor]:
+        """Bring maps back to each picture's original size: remove padding, undo the flip, resize.
+
+        Args:
+            maps (Tensor): (B, X, H, W), float, at the size of the network's input.
+            data_samples (list[SegDataSample]): With the metainfo of the pipeline.
+
+        Returns:
+            list[Tensor]: For each picture (X, h, w).
+        """
+        restored = []
+        for row, sample in zip(maps, data_samples):
+            meta = sample.metainfo
+            left, right, top, bottom = meta.get('img_padding_size', meta.get('padding_size', (0, 0, 0, 0)))
+            row = row[:, top : row.shape[1] - bottom, left : row.shape[2] - right]
+            if meta.get('flip'):
+                row = row.flip(2 if meta.get('flip_direction', 'horizontal') == 'horizontal' else 1)
+            size = meta.get('ori_shape', row.shape[1:])[:2]
+            restored.append(resize(row[None], size, mode='bilinear', align_corners=self.align_corners)[0])
+        return restored
+
+    def add_predictions(self, data_samples, size, cam: Tensor, seg_logits: Tensor | None = None):
+        """Put CAM (B, C, h, w) and segmentation logits (B, K, h, w) into the data samples; ``size`` is the input's."""
+        if data_samples is None:
+            data_samples = [SegDataSample() for _ in cam]
+        scores = cam.float().mean(dim=(2, 3)).sigmoid()
+        maps = resize(cam.float(), size, mode='bilinear', align_corners=self.align_corners)
+        for sample, row, score in zip(data_samples, self.restore(maps, data_samples), scores):
+            sample.set_field(PixelData(data=row), 'cam_logits', dtype=PixelData)
+            sample.set_field(LabelData(scores=score), 'pred_image_labels', dtype=LabelData)
+        if seg_logits is not None:
+            maps = resize(seg_logits.float(), size, mode='bilinear', align_corners=self.align_corners)
+            for sample, row in zip(data_samples, self.restore(maps, data_samples)):
+                sample.seg_logits = PixelData(data=row)
+                sample.pred_sem_seg = PixelData(data=row.argmax(dim=0, keepdim=True))
+        return data_samples
+
+    def encode_decode(self, inputs: Tensor, batch_data_samples=None) -> Tensor:
+        """Segmentation logits (B, K, H, W) at the size of the input (B, 3, H, W)."""
+        raise UserError(f'{type(self).__name__} has no segmentation branch; it gives CAMs (`predict`).')
