@@ -1,0 +1,190 @@
+"""Draw what the student really sees: training batches after the pipeline, the teacher and ClassMix."""
+
+import contextlib
+import itertools
+import logging
+import os
+import os.path as osp
+
+import numpy as np
+import torch
+from mmengine.logging import MMLogger, print_log
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner, load_checkpoint, set_random_seed
+from mmseg.registry import MODELS
+
+from .. import functional as F
+from ..models.segmentors import CSRM, CAMClassifier, PuzzleCAM
+from ..utils import UserError
+from ..visualization import Panel, draw_row, draw_sheet, overlay_cams, overlay_labels, save_picture, tile_lines
+from .config import load_config
+from .training import check_load_from, set_work_dir
+
+#: Width of a panel in the pictures, and in the contact sheet, in pixels.
+PANEL_WIDTH, SHEET_PANEL_WIDTH = 384, 256
+SHEET_ROWS = 12
+
+
+def browse(config, checkpoint=None, out_dir=None, count=8, cfg_options=None) -> list[str]:
+    """Draw training pictures: one PNG per picture, and ``contact_sheet.png`` with the first of them.
+
+    Args:
+        config (str): Config file of a :class:`CSRM` or :class:`CAMClassifier`.
+        checkpoint (str, optional): Weights; defaults to the config's ``load_from``.
+        out_dir (str, optional): Defaults to ``browse`` in the work directory of the config.
+        count (int): Number of pictures, at least 1; at most those of one epoch are drawn.
+        cfg_options (dict, optional): Overrides, see :func:`csrm_plugin.engine.config.load_config`.
+
+    Returns:
+        list[str]: Paths, the contact sheet's last.
+
+    Raises:
+        UserError: For what the user can mend.
+    """
+    if count < 1:
+        raise UserError(f'--count must be at least 1, but is {count}')
+    cfg = load_config(config, cfg_options)
+    set_work_dir(cfg, config)
+    if checkpoint is not None:
+        cfg.load_from = checkpoint
+    check_load_from(cfg)
+    init_default_scope(cfg.get('default_scope') or 'mmseg')
+    out_dir = out_dir or osp.join(cfg.work_dir, 'browse')
+    set_random_seed(cfg.get('randomness', {}).get('seed') or 0)
+    loader, model = _build(cfg)
+    rows = itertools.islice(_rows(loader, model, loader.dataset.metainfo, bool(cfg.load_from)), count)
+
+    legend = list(zip(loader.dataset.metainfo['classes'], loader.dataset.metainfo['palette']))[1:]
+    paths, kept = [], []
+    for index, (name, row) in enumerate(rows):
+        paths.append(osp.join(out_dir, f'{index:03d}_{name.replace(os.sep, "_")}.png'))
+        save_picture(paths[-1], draw_row(row, PANEL_WIDTH))
+        if len(kept) < SHEET_ROWS:
+            kept.append(row)
+    paths.append(osp.join(out_dir, 'contact_sheet.png'))
+    title = f'Training pictures of {config}\n{_settings(model, cfg.load_from)}'
+    save_picture(paths[-1], draw_sheet(kept, title, legend, SHEET_PANEL_WIDTH))
+    return paths
+
+
+def _build(cfg):
+    """Loader and model (on the CPU, with the weights of ``cfg.load_from`` if any)."""
+    loader_cfg = cfg.train_dataloader.copy()
+    loader_cfg.update(num_workers=0, persistent_workers=False)
+    if 'crf' in cfg.model.get('pseudo_label', {}) and cfg.model.pseudo_label.crf is not None:
+        cfg.model.pseudo_label.crf.workers = 0
+    loader = Runner.build_dataloader(loader_cfg, seed=0)
+    model = MODELS.build(cfg.model)
+    if not isinstance(model, (CSRM, CAMClassifier)):
+        raise UserError(f'`{type(model).__name__}` cannot be browsed: only CSRM and CAM classifiers can')
+    with _quiet():
+        model.init_weights()
+        if cfg.load_from:
+            load_checkpoint(model, cfg.load_from, map_location='cpu', logger='current')
+    if not cfg.load_from and isinstance(model, CSRM):
+        print_log(
+            'No --checkpoint and no load_from: CAMs and pseudo labels are of a CAM head with random weights.',
+            logger='current',
+            level=logging.WARNING,
+        )
+    return loader, model.eval()
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Let only warnings through: MMEngine logs how each parameter was initialised."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@torch.no_grad()
+def _rows(loader, model, metainfo, has_weights):
+    """Yield (img_id, panels) for the pictures of one epoch."""
+    show = _csrm_rows if isinstance(model, CSRM) else _classifier_rows
+    for batch in loader:
+        batch = model.data_preprocessor(batch, True)
+        rows = show(model, batch['inputs'], batch['data_samples'], metainfo, has_weights)
+        for sample, row in zip(batch['data_samples'], rows):
+            yield str(sample.metainfo.get('img_id', osp.basename(sample.metainfo['img_path']))), row
+
+
+def _csrm_rows(model, inputs, data_samples, metainfo, has_weights):
+    """Per picture: input, CAM, pseudo label, mixed picture, mixed pseudo label."""
+    palette = metainfo['palette']
+    model.warmup_factor = 0  # the segmentation of the teacher is not drawn
+    plain = model.weak_targets(inputs, data_samples)
+    mixed = model.mix(plain)
+    cams = model.teacher.cam_head(model.teacher.extract_feat(inputs))
+    probs = F.normalize_cam(cams, inputs.shape[2:], plain.labels, model.align_corners).numpy()
+    pictures, mixed_pictures = (np.asarray(model.pictures(value.inputs)) for value in (plain, mixed))
+    settings = model.pseudo_label
+    crf = 'no dCRF' if model.crf is None else 'dCRF'
+    whose = "teacher's CAM" if has_weights else 'CAM of RANDOM weights'
+    for i, sample in enumerate(data_samples):
+        own, pasted = plain.labels[i] > 0, (mixed.labels[i] > 0) & ~(plain.labels[i] > 0)
+        labels, mixed_labels = plain.pseudo_labels[i].numpy(), mixed.pseudo_labels[i].numpy()
+        pasting = (plain.inputs[i] != mixed.inputs[i]).any()
+        new = f'own: {_names(own, metainfo)}; pasted: {_names(pasted, metainfo)}' if pasting else 'nothing pasted'
+        if pasting and not pasted.any():
+            new = f'own: {_names(own, metainfo)}; pasted: no class that is new'
+        yield [
+            Panel(pictures[i], f'input {sample.metainfo.get("img_id", "")}\nlabels: {_names(own, metainfo)}'),
+            Panel(overlay_cams(pictures[i], probs[i], palette), f'{whose}, strongest class of the labels'),
+            Panel(
+                overlay_labels(pictures[i], labels, palette),
+                f'pseudo label: fg > {settings.fg_threshold:g}, bg < {settings.bg_threshold:g}, {crf}; {_shares(labels)}',
+            ),
+            Panel(mixed_pictures[i], f'mixed picture (what the student sees)\n{new}'),
+            Panel(
+                overlay_labels(mixed_pictures[i], mixed_labels, palette),
+                f'mixed pseudo label: {_names(mixed.labels[i] > 0, metainfo)}; {_shares(mixed_labels)}',
+            ),
+        ]
+
+
+def _classifier_rows(model, inputs, data_samples, metainfo, has_weights):
+    """Per picture: input (with the tiles of Puzzle-CAM) and, where there are weights, the CAM."""
+    labels = model.image_labels(data_samples, inputs.device)
+    pictures = np.asarray(CSRM.pictures(model, inputs))  # it needs nothing but the data preprocessor
+    probs = F.normalize_cam(model._forward(inputs), inputs.shape[2:], labels).numpy() if has_weights else None
+    for i, sample in enumerate(data_samples):
+        caption = f'input {sample.metainfo.get("img_id", "")}\nlabels: {_names(labels[i] > 0, metainfo)}'
+        shown = pictures[i]
+        if isinstance(model, PuzzleCAM):
+            shown = tile_lines(shown, model.tiles)
+            caption += f'\nwhite lines: the {model.tiles} x {model.tiles} tiles'
+        row = [Panel(shown, caption)]
+        if probs is not None:
+            row.append(
+                Panel(overlay_cams(pictures[i], probs[i], metainfo['palette']), 'CAM, strongest class of the labels')
+            )
+        yield row
+
+
+def _settings(model, load_from) -> str:
+    """What the pictures were made with, in one line."""
+    weights = load_from or 'random (no checkpoint)'
+    if not isinstance(model, CSRM):
+        return f'weights: {weights}'
+    pseudo, crf = model.pseudo_label, model.crf
+    refined = 'no dCRF' if crf is None else f'dCRF with {crf.iterations} iterations'
+    return (
+        f'weights: {weights}, teacher; fg_threshold {pseudo.fg_threshold:g}, bg_threshold {pseudo.bg_threshold:g} '
+        f'(between the two: hatched), {refined}; mix_prob {model.mix_prob:g}'
+    )
+
+
+def _names(present, metainfo) -> str:
+    """Names of the image classes in ``present`` (C,), bool."""
+    return ', '.join(name for name, there in zip(metainfo['classes'][1:], present) if there) or 'none'
+
+
+def _shares(labels) -> str:
+    """Shares of the pixels of a label map (H, W) that are foreground and uncertain."""
+    uncertain = labels == 255
+    return f'{np.mean((labels > 0) & ~uncertain):.0%} foreground, {np.mean(uncertain):.0%} uncertain'

@@ -1,0 +1,96 @@
+"""Say at once when a run has collapsed, and why it probably did."""
+
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+from ...utils import UserError
+
+
+def diagnose(statistics: dict, min_covered: float = 0.05, min_foreground: float = 0.01) -> dict[str, str]:
+    """Findings about the statistics of a run.
+
+    Args:
+        statistics (dict[str, float]): Shares of pixels in 0..1, as CSRM logs them; missing ones are not judged.
+        min_covered (float): Least share of pixels with a certain pseudo label, in 0..1.
+        min_foreground (float): Least share of foreground among pseudo labels and predictions, in 0..1.
+
+    Returns:
+        dict[str, str]: For each finding its kind and one sentence with the likely cause.
+    """
+    findings = {}
+    covered, labelled = statistics.get('reliable/s'), statistics.get('pseudo/foreground')
+    predicted = statistics.get('student/foreground')
+    if covered is not None and covered < min_covered:
+        findings['labels cover almost nothing'] = (
+            f'{covered:.1%} of the pixels have a certain pseudo label. Likely cause: `model.pseudo_label.fg_threshold` '
+            'is too high, or `model.pseudo_label.bg_threshold` too low, for the CAMs of this network.'
+        )
+    elif labelled is not None and labelled < min_foreground:
+        findings['pseudo labels are background only'] = (
+            f'{labelled:.1%} of the pixels have a foreground pseudo label. Likely cause: '
+            '`model.pseudo_label.fg_threshold` is too high, or `load_from` does not name a trained CAM classifier.'
+        )
+    elif predicted is not None and predicted < min_foreground:
+        findings['the segmentation predicts background only'] = (
+            f'{predicted:.1%} of the pixels are predicted as foreground although {labelled or 0:.1%} are labelled so. '
+            'Likely cause: the mutual losses set in before the segmentation branch has learnt (lengthen the '
+            'WarmupHook, in iterations), or the learning rate is too high.'
+        )
+    return findings
+
+
+@HOOKS.register_module()
+class CollapseAlarmHook(Hook):
+    """Warn in the log when labels or predictions collapse; silent otherwise.
+
+    Judges a moving average, because a single batch may well hold no object. (Losses that are not finite stop the run
+    in the model itself, see :class:`csrm_plugin.models.segmentors.NonFiniteLossError`.)
+
+    Args:
+        grace_iters (int): Iterations at the start of the training in which nothing is said: a fresh segmentation
+            branch does predict background.
+        window (int): Length of the moving average, in iterations.
+        repeat_iters (int): A finding that lasts is repeated after so many iterations.
+        min_covered (float), min_foreground (float): See :func:`diagnose`.
+
+    Attributes:
+        findings (dict[str, int]): Iteration at which each kind of finding was last reported.
+    """
+
+    priority = 'LOW'
+
+    def __init__(
+        self,
+        grace_iters: int = 100,
+        window: int = 20,
+        repeat_iters: int = 500,
+        min_covered: float = 0.05,
+        min_foreground: float = 0.01,
+    ) -> None:
+        if min(window, repeat_iters) < 1:
+            raise UserError('`window` and `repeat_iters` of the CollapseAlarmHook must be at least 1.')
+        self.grace_iters, self.window, self.repeat_iters = grace_iters, window, repeat_iters
+        self.limits = dict(min_covered=min_covered, min_foreground=min_foreground)
+        self.findings: dict[str, int] = {}
+        self._means: dict[str, float] = {}
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        """Update the averages and report what they show."""
+        for name in ('reliable/s', 'pseudo/foreground', 'student/foreground'):
+            if outputs and name in outputs:
+                value = float(outputs[name])
+                self._means[name] = self._means.get(name, value) + (value - self._means.get(name, value)) / self.window
+        if runner.iter + 1 >= self.grace_iters:
+            self._report(runner, diagnose(self._means, **self.limits))
+
+    def after_val_epoch(self, runner, metrics=None) -> None:
+        """Judge the share of foreground in the validation predictions."""
+        foreground = (metrics or {}).get('seg/foreground')
+        if foreground is not None and runner.iter >= self.grace_iters:
+            self._report(runner, diagnose({'student/foreground': foreground / 100}, **self.limits))
+
+    def _report(self, runner, findings: dict[str, str]) -> None:
+        for kind, sentence in findings.items():
+            if runner.iter - self.findings.get(kind, -self.repeat_iters) >= self.repeat_iters:
+                self.findings[kind] = runner.iter
+                runner.logger.warning(f'COLLAPSE ALARM, iteration {runner.iter + 1}: {kind}. {sentence}')

@@ -1,0 +1,39 @@
+"""The teacher follows the student."""
+
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+from ...utils import UserError
+from .schedule_hook import unwrap
+
+
+@HOOKS.register_module()
+class MeanTeacherHook(Hook):
+    """Move the teacher towards the student after each update of the weights.
+
+    During the warm-up (the model's ``warmup_iters`` say how long it is) the teacher equals the student. After it,
+    teacher = d * teacher + (1 - d) * student with d = min(1 - 1 / (t + 1), ``max_decay``), t counting updates from
+    the end of the warm-up. This d is the share that stays; MMEngine's averaged models call 1 - d momentum.
+
+    Args:
+        max_decay (float): Upper bound of d, in 0..1.
+    """
+
+    priority = 'HIGH'  # before checkpoints are written
+
+    def __init__(self, max_decay: float = 0.99) -> None:
+        if not 0 <= max_decay < 1:
+            raise UserError(f'`max_decay` of the mean teacher must be in 0..1 (1 excluded), but is {max_decay}.')
+        self.max_decay = max_decay
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        """Update the teacher, unless this iteration only accumulated gradients."""
+        accumulate = runner.optim_wrapper._accumulative_counts
+        if (runner.iter + 1) % accumulate and runner.iter + 1 != runner.max_iters:
+            return
+        model = unwrap(runner.model)
+        model.update_teacher(self.decay((runner.iter + 1 - model.warmup_iters) // accumulate))
+
+    def decay(self, updates: int) -> float:
+        """Share of the teacher that stays, ``updates`` updates after the warm-up; 0 or less: still in it."""
+        return min(1 - 1 / (updates + 1), self.max_decay) if updates > 0 else 0.0

@@ -1,0 +1,73 @@
+"""A number of the model that changes along a straight line."""
+
+from functools import reduce
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+
+from ...utils import UserError
+
+
+def unwrap(model):
+    """The model itself, without DistributedDataParallel around it."""
+    return model.module if is_model_wrapper(model) else model
+
+
+@HOOKS.register_module()
+class ScheduleHook(Hook):
+    """Set one attribute of the model before each iteration, along a line from ``start`` to ``end``.
+
+    The value depends on the iteration alone, so that it is right again after a resume.
+
+    Args:
+        attribute (str): Dotted name inside the model, as in ``alpha`` or ``loss_s2c.loss_weight``.
+        end (float): Last value.
+        start (float, optional): First value. Defaults to what the model was configured with.
+        begin (int): Iteration up to which the value is ``start``.
+        iters (int, optional): Length of the line in iterations; afterwards the value is ``end``. Defaults to the
+            rest of the training.
+        relative (bool): ``start`` and ``end`` are factors of what the model was configured with.
+    """
+
+    priority = 'VERY_HIGH'  # other hooks and the log see the value of this iteration
+
+    def __init__(
+        self,
+        attribute: str,
+        end: float,
+        start: float | None = None,
+        begin: int = 0,
+        iters: int | None = None,
+        relative: bool = False,
+    ) -> None:
+        if iters is not None and iters < 1:
+            raise UserError(f'`iters` of the schedule of `{attribute}` must be at least 1, but is {iters}.')
+        self.attribute = attribute
+        self.start, self.end, self.begin, self.iters, self.relative = start, end, begin, iters, relative
+
+    def before_train(self, runner) -> None:
+        """Remember what the model was configured with."""
+        *parents, self._name = self.attribute.split('.')
+        try:
+            self._owner = reduce(getattr, parents, unwrap(runner.model))
+            configured = None if self._owner is None else getattr(self._owner, self._name)
+        except AttributeError as error:
+            raise UserError(f'A ScheduleHook names `{self.attribute}`, which this model lacks ({error}).') from error
+        if self._owner is None:  # a loss term that is left out
+            return
+        factor = configured if self.relative else 1
+        start = configured if self.start is None else self.start * factor
+        self._line = (start, self.end * factor)
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+        """Set the attribute."""
+        if self._owner is not None:
+            setattr(self._owner, self._name, self.value(runner.iter, runner.max_iters))
+
+    def value(self, iteration: int, max_iters: int) -> float:
+        """The value in iteration 0..max_iters - 1."""
+        start, end = self._line
+        iters = self.iters if self.iters is not None else max(max_iters - self.begin - 1, 1)
+        progress = min(max((iteration - self.begin) / iters, 0.0), 1.0)
+        return start + (end - start) * progress

@@ -1,0 +1,136 @@
+"""Run a test and keep what it found: metrics as JSON, predictions as pictures."""
+
+import json
+import math
+import os.path as osp
+
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from ..utils import MissingFileError, UserError, atomic_write
+from ..visualization import save_label_png
+from .config import load_config
+from .launch import prepare_distributed
+from .training import set_work_dir
+
+
+def prepare_testing(config, checkpoint, cfg_options=None, work_dir=None, tta=False, launcher='none'):
+    """Read a config and apply everything that a test command can ask for.
+
+    Args:
+        config (str): Config file.
+        checkpoint (str): File or URL of the weights.
+        cfg_options (dict, optional): Overrides, see :func:`csrm_plugin.engine.config.load_config`.
+        work_dir (str, optional): Defaults to the config's, then to ``./work_dirs/<config name>``.
+        tta (bool): Whether to use ``tta_model`` and ``tta_pipeline`` of the config.
+        launcher (str): See :func:`csrm_plugin.engine.launch.prepare_distributed`.
+
+    Returns:
+        mmengine.config.Config: Ready for :func:`run_test`.
+
+    Raises:
+        UserError: If the checkpoint is missing, or the config lacks what is asked for.
+    """
+    cfg = load_config(config, cfg_options)
+    if '://' not in checkpoint and not osp.isfile(checkpoint):
+        raise MissingFileError(f'checkpoint `{checkpoint}` does not exist')
+    if cfg.get('test_dataloader') is None:
+        raise UserError(f'config `{config}` has no test_dataloader')
+    set_work_dir(cfg, config, work_dir)
+    prepare_distributed(cfg, launcher)
+    cfg.load_from, cfg.resume = checkpoint, False
+    if tta:
+        missing = [key for key in ('tta_model', 'tta_pipeline') if key not in cfg]
+        if missing:
+            raise UserError(f'--tta needs {" and ".join(missing)} in config `{config}`')
+        cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+        cfg.tta_model.module = cfg.model
+        cfg.model = cfg.tta_model
+    return cfg
+
+
+def run_test(cfg, out_dir=None, json_path=None):
+    """Test a model.
+
+    Args:
+        cfg (mmengine.config.Config): From :func:`prepare_testing`.
+        out_dir (str, optional): Where each prediction goes as a palette PNG, named like its picture.
+        json_path (str, optional): Where the metrics go, see :func:`report_of`.
+
+    Returns:
+        dict[str, float]: The metrics as the evaluator gives them.
+    """
+    runner = Runner.from_cfg(cfg)
+    if out_dir is not None:
+        runner.register_hook(SavePredictions(out_dir))
+    metrics = runner.test()
+    if json_path is not None and is_main_process():
+        write_json(json_path, report_of(runner, metrics))
+    return metrics
+
+
+def report_of(runner, metrics):
+    """What the JSON of a test holds: the metrics flat, what each metric object reports beyond, and the context.
+
+    A metric object that has an attribute ``report`` (dict) adds its entries; what is under ``context`` there is
+    merged into the context here.
+    """
+    report = dict(metrics)
+    context = dict(
+        config=runner.cfg.filename,
+        checkpoint=runner.cfg.load_from,
+        seed=runner.cfg.get('randomness', {}).get('seed'),
+        tta='tta_pipeline' in runner.cfg and runner.cfg.test_dataloader.dataset.pipeline == runner.cfg.tta_pipeline,
+        ann_file=runner.cfg.test_dataloader.dataset.get('ann_file'),
+        pictures=len(runner.test_dataloader.dataset),
+    )
+    for metric in runner.test_evaluator.metrics:
+        for key, value in (getattr(metric, 'report', None) or {}).items():
+            if key == 'context':
+                context.update(value)
+            else:
+                report[key] = value
+    report['context'] = context
+    return report
+
+
+def write_json(path, content):
+    """Write ``content`` as strict JSON, by renaming a finished file: NaN becomes null, arrays become lists."""
+    with atomic_write(path) as temporary, open(temporary, 'w') as file:
+        json.dump(_plain(content), file, indent=2, allow_nan=False)
+        file.write('\n')
+
+
+class SavePredictions(Hook):
+    """Saves the segmentation of each test picture as a palette PNG of class indices, named like the picture.
+
+    Args:
+        out_dir (str): Made if it is not there.
+    """
+
+    def __init__(self, out_dir):
+        self.out_dir = out_dir
+
+    def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        """Save the predictions of one batch."""
+        palette = runner.test_dataloader.dataset.metainfo['palette']
+        for sample in outputs or ():
+            if 'pred_sem_seg' not in sample:
+                raise UserError('--out: this model predicts no segmentation (only CAMs), so there is nothing to save')
+            name = sample.metainfo.get('img_id') or osp.splitext(osp.basename(sample.img_path))[0]
+            labels = sample.pred_sem_seg.data.squeeze(0).cpu().numpy()
+            save_label_png(osp.join(self.out_dir, f'{name}.png'), labels, palette)
+
+
+def _plain(value):
+    """Turn arrays, tensors and numbers of NumPy into what JSON knows."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if hasattr(value, 'tolist'):
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

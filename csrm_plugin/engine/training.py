@@ -1,0 +1,148 @@
+"""Turn what `tools/train.py` was asked for into settings of the Runner."""
+
+import glob
+import logging
+import os.path as osp
+import re
+
+import torch
+from mmengine.logging import print_log
+
+from ..utils import MissingFileError, UserError
+from .config import load_config
+from .launch import prepare_distributed, set_global_batch
+
+
+def prepare_training(config, cfg_options=None, work_dir=None, resume=None, amp=False, auto_scale_lr=False,
+                     launcher='none'):  # fmt: skip
+    """Read a config and apply everything that a training command can ask for.
+
+    Args:
+        config (str): Config file.
+        cfg_options (dict, optional): Overrides, see :func:`csrm_plugin.engine.config.load_config`.
+        work_dir (str, optional): Defaults to the config's, then to ``./work_dirs/<config name>``.
+        resume (str, optional): ``'auto'`` or a checkpoint, see :func:`set_resume`.
+        amp (bool): Automatic mixed precision.
+        auto_scale_lr (bool): Scale the learning rate with the global batch.
+        launcher (str): See :func:`csrm_plugin.engine.launch.prepare_distributed`.
+
+    Returns:
+        mmengine.config.Config: Ready for ``Runner.from_cfg``.
+
+    Raises:
+        UserError: For everything that the user can mend, before anything is built.
+    """
+    cfg = load_config(config, cfg_options)
+    set_work_dir(cfg, config, work_dir)
+    if amp:
+        enable_amp(cfg)
+    world_size = prepare_distributed(cfg, launcher)
+    set_global_batch(cfg, world_size, cfg_options)
+    if auto_scale_lr:
+        enable_auto_scale_lr(cfg)
+    set_resume(cfg, resume)
+    check_load_from(cfg)
+    return cfg
+
+
+def set_work_dir(cfg, config, work_dir=None):
+    """Command line before config before ``./work_dirs/<config name>``."""
+    name = osp.splitext(osp.basename(config))[0]
+    cfg.work_dir = work_dir or cfg.get('work_dir') or osp.join('.', 'work_dirs', name)
+
+
+def set_resume(cfg, resume=None):
+    """Decide what the run starts from: ``cfg.resume`` and ``cfg.load_from``.
+
+    With ``'auto'`` (or ``resume=True`` in the config) the newest checkpoint of the work directory comes first, and
+    ``load_from`` only where there is none. MMEngine itself would resume from ``load_from``.
+
+    Args:
+        cfg (mmengine.config.Config): Changed in place; ``work_dir`` must be set.
+        resume (str, optional): ``'auto'``, a checkpoint file, or a work directory that has one.
+
+    Raises:
+        MissingFileError: If the given checkpoint is not there.
+    """
+    if resume is None and cfg.get('resume'):
+        resume = 'auto'
+    if resume is None:
+        cfg.resume = False
+        return
+    if resume == 'auto':
+        found = find_latest_checkpoint(cfg.work_dir)
+        if found is None:
+            start = f'load_from {cfg.load_from}' if cfg.get('load_from') else 'scratch'
+            print_log(f'Nothing to resume in {cfg.work_dir}; starting from {start}.', logger='current')
+            cfg.resume = False
+            return
+        print_log(f'Resuming from {found}.', logger='current')
+    else:
+        found = find_latest_checkpoint(resume) if osp.isdir(resume) else resume
+        if found is None or not osp.isfile(found):
+            raise MissingFileError(f'--resume: there is no checkpoint at `{resume}`')
+    cfg.resume, cfg.load_from = True, found
+
+
+def find_latest_checkpoint(folder):
+    """The newest training checkpoint in a work directory, or None.
+
+    It is the one that ``last_checkpoint`` names (also after the folder was moved); without that file, the
+    ``epoch_*.pth`` or ``iter_*.pth`` with the highest number.
+    """
+    note = osp.join(folder, 'last_checkpoint')
+    if osp.isfile(note):
+        with open(note) as file:
+            named = file.read().strip()
+        for path in (osp.join(folder, osp.basename(named)), named):
+            if osp.isfile(path):
+                return path
+    numbered = {}
+    for path in glob.glob(osp.join(glob.escape(folder), '*.pth')):
+        match = re.fullmatch(r'(?:epoch|iter)_(\d+)\.pth', osp.basename(path))
+        if match:
+            numbered[int(match.group(1))] = path
+    return numbered[max(numbered)] if numbered else None
+
+
+def check_load_from(cfg):
+    """Raise ``MissingFileError`` if ``cfg.load_from`` is a path where nothing is; '' means None."""
+    path = cfg.get('load_from') or None
+    cfg.load_from = path
+    if path is not None and '://' not in path and not osp.isfile(path):
+        raise MissingFileError(
+            f'load_from: there is no checkpoint at `{path}`; train it first, or set load_from=None to start without'
+        )
+
+
+def enable_amp(cfg):
+    """Use automatic mixed precision: float16 with dynamic loss scale on CUDA, bfloat16 on CPUs."""
+    wrapper = cfg.optim_wrapper
+    own = wrapper.get('type', 'OptimWrapper')
+    if own in ('AmpOptimWrapper', 'CPUAmpOptimWrapper'):
+        print_log('--amp: the config asks for it already.', logger='current', level=logging.WARNING)
+    elif own != 'OptimWrapper':
+        raise UserError(f'--amp works with optim_wrapper.type OptimWrapper, but the config has {own}')
+    elif torch.cuda.is_available():
+        wrapper.type = 'AmpOptimWrapper'
+        wrapper.setdefault('loss_scale', 'dynamic')
+    else:
+        from . import optim_wrapper  # noqa: F401  (registers it)
+
+        wrapper.type = 'CPUAmpOptimWrapper'
+
+
+def enable_auto_scale_lr(cfg):
+    """Scale the learning rate by the real global batch over ``auto_scale_lr.base_batch_size``.
+
+    MMEngine counts one step of every process as the real batch. With accumulation an update sees several, so the
+    base is divided by their number instead.
+
+    Raises:
+        UserError: If the config does not say which batch its learning rate belongs to.
+    """
+    base = cfg.get('auto_scale_lr', {}).get('base_batch_size') or cfg.get('global_batch_size')
+    if not base:
+        raise UserError('--auto-scale-lr needs auto_scale_lr.base_batch_size in the config')
+    steps = cfg.optim_wrapper.get('accumulative_counts', 1)
+    cfg.auto_scale_lr = dict(enable=True, base_batch_size=base / steps)

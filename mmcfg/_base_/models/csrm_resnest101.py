@@ -1,0 +1,25 @@
+# CSRM as in the paper, on ResNeSt-101 at output stride 16, VOC's 20 classes.
+_base_ = './cam_resnest101.py'
+
+branch = dict(
+    in_channels=2048,
+    in_index=3,
+    channels=256,
+    dilations=(1, 6, 12, 18),
+    c1_in_channels=256,
+    c1_channels=48,
+    norm_cfg=dict(type='BN', requires_grad=True),
+    align_corners=False,
+)
+model = dict(
+    type='CSRM',
+    decode_head=dict(type='DepthwiseSeparableASPPHead', num_classes=21, dropout_ratio=0.1, **branch),
+    representation_head=dict(type='RepresentationHead', embed_dims=256, **branch),
+    loss_s=dict(type='PseudoLabelLoss'),
+    loss_s2c=dict(type='ActivationConsistencyLoss', loss_weight=1.0),
+    loss_u=dict(type='SegmentationConsistencyLoss', loss_weight=1.0),
+    loss_m=dict(type='PixelContrastLoss', loss_weight=1.0),
+    pseudo_label=dict(fg_threshold=0.35, bg_threshold=0.05, crf=dict(workers=4)),
+    reliability=dict(alpha=0.2, sigma_s2c=0.1),
+    bank_capacity=256,  # keys per class
+)

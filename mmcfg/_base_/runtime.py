@@ -1,0 +1,19 @@
+# What all configs share. `randomness`, `load_from` and `resume` can be set by --cfg-options.
+_base_ = 'mmseg::_base_/default_runtime.py'
+custom_imports = dict(imports=['csrm_plugin'], allow_failed_imports=False)
+
+randomness = dict(seed=0, deterministic=False)
+load_from = None
+resume = False
+log_processor = dict(by_epoch=True)
+default_hooks = dict(
+    timer=dict(type='IterTimerHook'),
+    # Validation is logged at the iteration, like everything else.
+    logger=dict(type='LoggerHook', interval=10, log_metric_by_epoch=False),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    checkpoint=dict(type='CheckpointHook', by_epoch=True, interval=1, max_keep_ckpts=1),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+)
+env_cfg = dict(mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0))
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')

@@ -1,0 +1,11 @@
+# CSRM on COCO 2014 as in the paper (VISAPP 2025). Start from a classifier: `--cfg-options load_from=FILE`.
+_base_ = [
+    '_base_/runtime.py',
+    '_base_/datasets/coco14_wsss.py',
+    '_base_/models/csrm_resnest101.py',
+    '_base_/schedules/csrm.py',
+]
+global_batch_size = 32
+max_batch_per_process = 4
+model = dict(cam_head=dict(num_classes=80), decode_head=dict(num_classes=81))
+optim_wrapper = dict(optimizer=dict(lr=0.004))

@@ -1,0 +1,9 @@
+# CSRM on VOC 2012 as in the paper (VISAPP 2025). Start from a classifier: `--cfg-options load_from=FILE`.
+_base_ = [
+    '_base_/runtime.py',
+    '_base_/datasets/voc12_wsss.py',
+    '_base_/models/csrm_resnest101.py',
+    '_base_/schedules/csrm.py',
+]
+global_batch_size = 32
+max_batch_per_process = 8

@@ -1,0 +1,31 @@
+"""Draw what the student really sees: pictures, weak labels, CAMs, pseudo labels, and both after ClassMix."""
+
+import argparse
+
+from csrm_plugin.cli import OptionsAction, run_tool
+
+
+def build_parser():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file, for example mmcfg/csrm_demo.py')
+    parser.add_argument(
+        '--checkpoint', metavar='FILE',
+        help="weights of a CSRM or classifier run (default: the config's load_from; without it, random ones)")  # fmt: skip
+    parser.add_argument('--out', metavar='DIR', help='folder for the PNGs (default: work_dirs/<name>/browse)')
+    parser.add_argument('--count', type=int, default=8, metavar='N', help='number of pictures (default: 8)')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=OptionsAction, metavar='KEY=VALUE', default={},
+        help='settings that override the config; unknown keys are refused')  # fmt: skip
+    return parser
+
+
+def main(args):
+    from csrm_plugin.engine.browsing import browse
+
+    paths = browse(args.config, args.checkpoint, args.out, args.count, args.cfg_options)
+    print(f'{len(paths) - 1} pictures, side by side in {paths[-1]}')
+    print('\n'.join(paths[:-1]))
+
+
+if __name__ == '__main__':
+    run_tool(main, build_parser())

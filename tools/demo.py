@@ -1,0 +1,37 @@
+"""Train a classifier and then CSRM on synthetic pictures, on the CPU, and compare them."""
+
+import argparse
+import os.path as osp
+
+from csrm_plugin.cli import run_tool
+
+CONFIGS = osp.join(osp.dirname(osp.dirname(osp.abspath(__file__))), 'mmcfg')
+
+
+def build_parser():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        '--work-dir', default=osp.join('work_dirs', 'demo'), metavar='DIR',
+        help='folder for checkpoints, scores and pictures (default: work_dirs/demo)')  # fmt: skip
+    parser.add_argument('--seed', type=int, default=0, help='seed of the training (default: 0)')
+    parser.add_argument(
+        '--quick', action='store_true', help='a few iterations on a few small pictures, to see that everything runs'
+    )
+    return parser
+
+
+def main(args):
+    import warnings
+
+    from rich.console import Console
+
+    # The host's deprecation notes would break the progress display, and mean nothing to who watches it.
+    warnings.filterwarnings('ignore', category=UserWarning, module='mm(seg|engine|cv)')
+    from csrm_plugin.demo import run_demo
+
+    configs = [osp.relpath(osp.join(CONFIGS, name)) for name in ('cam_demo.py', 'csrm_demo.py')]
+    run_demo(configs, args.work_dir, args.seed, Console(), quick=args.quick)
+
+
+if __name__ == '__main__':
+    run_tool(main, build_parser())

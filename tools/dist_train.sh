@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Train in several processes of this machine, one per GPU (or on CPUs, without):
+#   tools/dist_train.sh CONFIG PROCESSES [arguments of tools/train.py]
+# On several machines, set NNODES, NODE_RANK, MASTER_ADDR and PORT in each.
+set -euo pipefail
+if [ $# -lt 2 ]; then
+    sed -n '2,4s/^# //p' "$0" >&2
+    exit 2
+fi
+config=$1
+processes=$2
+shift 2
+if [ "${NNODES:-1}" -gt 1 ]; then
+    where=(--nnodes "$NNODES" --node_rank "${NODE_RANK:-0}"
+        --master_addr "${MASTER_ADDR:?set it to the address of the first machine}" --master_port "${PORT:-29500}")
+else
+    where=(--standalone)
+fi
+exec "${PYTHON:-python}" -m torch.distributed.run "${where[@]}" --nproc_per_node "$processes" \
+    "$(dirname "$0")/train.py" "$config" --launcher pytorch "$@"
