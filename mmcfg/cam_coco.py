@@ -6,5 +6,6 @@ _base_ = [
     '_base_/schedules/classifier.py',
 ]
 global_batch_size = 32
+auto_scale_lr = dict(enable=False, base_batch_size=global_batch_size)
 max_batch_per_process = 16
 model = dict(cam_head=dict(num_classes=80))

@@ -6,6 +6,7 @@ _base_ = [
     '_base_/schedules/csrm.py',
 ]
 global_batch_size = 32
+auto_scale_lr = dict(enable=False, base_batch_size=global_batch_size)
 max_batch_per_process = 4
 model = dict(cam_head=dict(num_classes=80), decode_head=dict(num_classes=81))
 optim_wrapper = dict(optimizer=dict(lr=0.004))

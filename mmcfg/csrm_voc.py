@@ -6,4 +6,5 @@ _base_ = [
     '_base_/schedules/csrm.py',
 ]
 global_batch_size = 32
+auto_scale_lr = dict(enable=False, base_batch_size=global_batch_size)
 max_batch_per_process = 8

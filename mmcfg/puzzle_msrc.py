@@ -11,5 +11,6 @@ train_pipeline = [
     dict(type='PackWSSSInputs'),
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
-# 301 pictures in batches of 16 are 18 iterations an epoch, so half of 10 epochs are 90.
-custom_hooks = [dict(type='ScheduleHook', attribute='reconstruction_weight', start=0.0, end=1.0, relative=True, iters=90)]
+custom_hooks = [
+    dict(type='ScheduleHook', attribute='reconstruction_weight', start=0.0, end=1.0, relative=True, until=0.5)
+]

@@ -3,5 +3,6 @@ _base_ = 'cam_voc.py'
 
 loss_re_weight = 4.0
 model = dict(type='PuzzleCAM', tiles=2, loss_re_weight=loss_re_weight)
-# 10582 pictures in batches of 32 are 330 iterations an epoch, so half of 15 epochs are 2475.
-custom_hooks = [dict(type='ScheduleHook', attribute='reconstruction_weight', start=0.0, end=1.0, relative=True, iters=2475)]
+custom_hooks = [
+    dict(type='ScheduleHook', attribute='reconstruction_weight', start=0.0, end=1.0, relative=True, until=0.5)
+]

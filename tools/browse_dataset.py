@@ -10,7 +10,7 @@ def build_parser():
     parser.add_argument('config', help='config file, for example mmcfg/csrm_demo.py')
     parser.add_argument(
         '--checkpoint', metavar='FILE',
-        help="weights of a CSRM or classifier run (default: the config's load_from; without it, random ones)")  # fmt: skip
+        help="weights of CSRM or a classifier (default: the config's load_from; without it, random ones)")  # fmt: skip
     parser.add_argument('--out', metavar='DIR', help='folder for the PNGs (default: work_dirs/<name>/browse)')
     parser.add_argument('--count', type=int, default=8, metavar='N', help='number of pictures (default: 8)')
     parser.add_argument(
@@ -23,8 +23,8 @@ def main(args):
     from csrm_plugin.engine.browsing import browse
 
     paths = browse(args.config, args.checkpoint, args.out, args.count, args.cfg_options)
-    print(f'{len(paths) - 1} pictures, side by side in {paths[-1]}')
     print('\n'.join(paths[:-1]))
+    print(f'{len(paths) - 1} pictures; contact sheet: {paths[-1]}')
 
 
 if __name__ == '__main__':

@@ -1,1 +1,1 @@
-from . import hooks  # noqa: F401  (registers)
+from . import hooks, optim_constructor, optim_wrapper  # noqa: F401  (registers)

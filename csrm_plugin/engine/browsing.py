@@ -121,23 +121,25 @@ def _csrm_rows(model, inputs, data_samples, metainfo, has_weights):
     mixed = model.mix(plain)
     cams = model.teacher.cam_head(model.teacher.extract_feat(inputs))
     probs = F.normalize_cam(cams, inputs.shape[2:], plain.labels, model.align_corners).numpy()
-    pictures, mixed_pictures = (np.asarray(model.pictures(value.inputs)) for value in (plain, mixed))
+    pictures, mixed_pictures = (model.pictures(value.inputs).numpy() for value in (plain, mixed))
     settings = model.pseudo_label
-    crf = 'no dCRF' if model.crf is None else 'dCRF'
+    refined = 'no dCRF' if model.crf is None else 'dCRF'
+    limits = f'fg > {settings.fg_threshold:g}, bg < {settings.bg_threshold:g}, {refined}'
     whose = "teacher's CAM" if has_weights else 'CAM of RANDOM weights'
     for i, sample in enumerate(data_samples):
         own, pasted = plain.labels[i] > 0, (mixed.labels[i] > 0) & ~(plain.labels[i] > 0)
-        labels, mixed_labels = plain.pseudo_labels[i].numpy(), mixed.pseudo_labels[i].numpy()
-        pasting = (plain.inputs[i] != mixed.inputs[i]).any()
-        new = f'own: {_names(own, metainfo)}; pasted: {_names(pasted, metainfo)}' if pasting else 'nothing pasted'
-        if pasting and not pasted.any():
-            new = f'own: {_names(own, metainfo)}; pasted: no class that is new'
+        labels, mixed_labels = (_to_size(value.pseudo_labels[i], inputs.shape[2:]) for value in (plain, mixed))
+        new = 'nothing pasted'
+        if (plain.inputs[i] != mixed.inputs[i]).any():
+            new = (
+                f'own: {_names(own, metainfo)}; pasted: {_names(pasted, metainfo) if pasted.any() else "no new class"}'
+            )
         yield [
             Panel(pictures[i], f'input {sample.metainfo.get("img_id", "")}\nlabels: {_names(own, metainfo)}'),
             Panel(overlay_cams(pictures[i], probs[i], palette), f'{whose}, strongest class of the labels'),
             Panel(
                 overlay_labels(pictures[i], labels, palette),
-                f'pseudo label: fg > {settings.fg_threshold:g}, bg < {settings.bg_threshold:g}, {crf}; {_shares(labels)}',
+                f'pseudo label: {limits}; {_shares(labels)}',
             ),
             Panel(mixed_pictures[i], f'mixed picture (what the student sees)\n{new}'),
             Panel(
@@ -150,7 +152,7 @@ def _csrm_rows(model, inputs, data_samples, metainfo, has_weights):
 def _classifier_rows(model, inputs, data_samples, metainfo, has_weights):
     """Per picture: input (with the tiles of Puzzle-CAM) and, where there are weights, the CAM."""
     labels = model.image_labels(data_samples, inputs.device)
-    pictures = np.asarray(CSRM.pictures(model, inputs))  # it needs nothing but the data preprocessor
+    pictures = CSRM.pictures(model, inputs).numpy()  # it needs nothing but the data preprocessor
     probs = F.normalize_cam(model._forward(inputs), inputs.shape[2:], labels).numpy() if has_weights else None
     for i, sample in enumerate(data_samples):
         caption = f'input {sample.metainfo.get("img_id", "")}\nlabels: {_names(labels[i] > 0, metainfo)}'
@@ -164,6 +166,11 @@ def _classifier_rows(model, inputs, data_samples, metainfo, has_weights):
                 Panel(overlay_cams(pictures[i], probs[i], metainfo['palette']), 'CAM, strongest class of the labels')
             )
         yield row
+
+
+def _to_size(labels, size) -> np.ndarray:
+    """Label map (h, w) at the picture's size (H, W): `label_stride` may have made it smaller."""
+    return torch.nn.functional.interpolate(labels[None, None].float(), size, mode='nearest')[0, 0].long().numpy()
 
 
 def _settings(model, load_from) -> str:

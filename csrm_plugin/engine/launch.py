@@ -101,7 +101,10 @@ def set_global_batch(cfg, world_size=1, cfg_options=None):
     cfg.train_dataloader.batch_size = share // steps
     if steps > 1 or 'accumulative_counts' in cfg.optim_wrapper:
         cfg.optim_wrapper.accumulative_counts = steps
-    print_log(f'Global batch {total} = {world_size} processes x {share // steps} pictures x {steps} steps per update')
+    print_log(
+        f'Global batch {total} = {world_size} processes x {share // steps} pictures x {steps} steps per update',
+        logger='current',
+    )
     return share // steps, steps
 
 

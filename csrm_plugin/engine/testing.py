@@ -45,6 +45,7 @@ def prepare_testing(config, checkpoint, cfg_options=None, work_dir=None, tta=Fal
         if missing:
             raise UserError(f'--tta needs {" and ".join(missing)} in config `{config}`')
         cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+        cfg.test_evaluator.update(cfg.get('tta_context', {}))  # so that the report says what was done
         cfg.tta_model.module = cfg.model
         cfg.model = cfg.tta_model
     return cfg
@@ -77,9 +78,13 @@ def report_of(runner, metrics):
     merged into the context here.
     """
     report = dict(metrics)
+    model = runner.model
+    while hasattr(model, 'module'):  # DistributedDataParallel, test-time augmentation
+        model = model.module
     context = dict(
         config=runner.cfg.filename,
         checkpoint=runner.cfg.load_from,
+        weights=(getattr(model, 'test_cfg', None) or {}).get('network'),  # teacher or student, where there are two
         seed=runner.cfg.get('randomness', {}).get('seed'),
         tta='tta_pipeline' in runner.cfg and runner.cfg.test_dataloader.dataset.pipeline == runner.cfg.tta_pipeline,
         ann_file=runner.cfg.test_dataloader.dataset.get('ann_file'),

@@ -36,6 +36,9 @@ class WSSSMetric(BaseMetric):
         prefix (str, optional): Put before each name.
     """
 
+    #: Keys of the settings that are dicts, for the check of `--cfg-options`.
+    SETTINGS = {'pseudo_label': ('source', 'threshold')}
+
     def __init__(
         self,
         pseudo_label: dict,

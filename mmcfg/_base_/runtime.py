@@ -15,5 +15,6 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
 )
 env_cfg = dict(mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0))
+tta_model = dict(type='WSSSTTAModel')
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')

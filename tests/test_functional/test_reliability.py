@@ -69,12 +69,12 @@ class TestQuantiles:
         assert quantiles(values, fractions).tolist() == pytest.approx([f * (n - 1) for f in fractions], abs=1e-6)
 
     def test_positions_are_exact_for_many_values(self):
-        # Half of the values are 0, half 1, the step at an odd place: a position in float32 would miss it.
-        n = 2**24 + 3
-        zeros = n // 3
-        values = torch.cat([torch.zeros(zeros), torch.ones(n - zeros)])
-        below, above = (zeros - 1) / (n - 1), zeros / (n - 1)
-        low, high = quantiles(values, [below, above]).tolist()
+        # Zeros up to some place and ones from there on: a position in float32, odd and above 2^24, misses the step.
+        n = 2**24 + 9
+        zeros = 2**24 + 3
+        values = torch.zeros(n)
+        values[zeros:] = 1
+        low, high = quantiles(values, [(zeros - 1) / (n - 1), zeros / (n - 1)]).tolist()
         assert low == pytest.approx(0, abs=1e-6) and high == pytest.approx(1, abs=1e-6)
 
 

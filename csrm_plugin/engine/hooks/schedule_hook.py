@@ -25,8 +25,7 @@ class ScheduleHook(Hook):
         end (float): Last value.
         start (float, optional): First value. Defaults to what the model was configured with.
         begin (int): Iteration up to which the value is ``start``.
-        iters (int, optional): Length of the line in iterations; afterwards the value is ``end``. Defaults to the
-            rest of the training.
+        until (float): Share of the training, in 0..1, at which ``end`` is reached.
         relative (bool): ``start`` and ``end`` are factors of what the model was configured with.
     """
 
@@ -38,13 +37,13 @@ class ScheduleHook(Hook):
         end: float,
         start: float | None = None,
         begin: int = 0,
-        iters: int | None = None,
+        until: float = 1.0,
         relative: bool = False,
     ) -> None:
-        if iters is not None and iters < 1:
-            raise UserError(f'`iters` of the schedule of `{attribute}` must be at least 1, but is {iters}.')
+        if not 0 < until <= 1:
+            raise UserError(f'`until` of the schedule of `{attribute}` is a share of the training, but is {until}.')
         self.attribute = attribute
-        self.start, self.end, self.begin, self.iters, self.relative = start, end, begin, iters, relative
+        self.start, self.end, self.begin, self.until, self.relative = start, end, begin, until, relative
 
     def before_train(self, runner) -> None:
         """Remember what the model was configured with."""
@@ -68,6 +67,6 @@ class ScheduleHook(Hook):
     def value(self, iteration: int, max_iters: int) -> float:
         """The value in iteration 0..max_iters - 1."""
         start, end = self._line
-        iters = self.iters if self.iters is not None else max(max_iters - self.begin - 1, 1)
+        iters = max(self.until * max_iters - self.begin - 1, 1)  # the last iteration has the last value
         progress = min(max((iteration - self.begin) / iters, 0.0), 1.0)
         return start + (end - start) * progress

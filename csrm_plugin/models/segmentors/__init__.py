@@ -4,6 +4,7 @@ from .csrm_network import CSRMNetwork
 from .puzzle_cam import PuzzleCAM
 from .teacher_student import TeacherStudent
 from .wsss_segmentor import NonFiniteLossError, WSSSSegmentor
+from .wsss_tta import WSSSTTAModel
 
 __all__ = [
     'CSRM',
@@ -13,4 +14,5 @@ __all__ = [
     'PuzzleCAM',
     'TeacherStudent',
     'WSSSSegmentor',
+    'WSSSTTAModel',
 ]

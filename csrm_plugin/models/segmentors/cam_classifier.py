@@ -26,6 +26,9 @@ class CAMClassifier(WSSSSegmentor):
         init_cfg (dict, optional): Initialisation.
     """
 
+    #: Keys of the settings that are dicts, for the check of `--cfg-options`.
+    SETTINGS = {'test_cfg': ('score_threshold', 'cam_threshold')}
+
     def __init__(
         self,
         backbone: dict,

@@ -10,7 +10,6 @@ from torch import Tensor
 from ... import functional as F
 from ...refine import DenseCRF
 from ...utils import UserError
-from ...utils import UserError
 from ..memory_bank import MemoryBank
 from .csrm_network import CSRMOutputs
 from .teacher_student import TeacherStudent
@@ -107,6 +106,12 @@ class CSRM(TeacherStudent):
         warmup_factor (float): Factor of the three mutual terms, 0 during the warm-up; set by a hook.
         warmup_iters (int): Length of the warm-up in iterations; set by a hook.
     """
+
+    SETTINGS = {
+        'pseudo_label': PseudoLabelSettings,
+        'pseudo_label.crf': DenseCRF,
+        'reliability': ReliabilitySettings,
+    }
 
     def __init__(
         self,

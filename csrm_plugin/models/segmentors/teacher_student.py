@@ -24,6 +24,9 @@ class TeacherStudent(WSSSSegmentor):
         init_cfg (dict, optional): Initialisation.
     """
 
+    #: Keys of the settings that are dicts, for the check of `--cfg-options`.
+    SETTINGS = {'test_cfg': ('network',)}
+
     def __init__(self, network, train_cfg=None, test_cfg=None, data_preprocessor=None, init_cfg=None) -> None:
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         self.train_cfg = train_cfg

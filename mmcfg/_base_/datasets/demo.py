@@ -20,6 +20,21 @@ test_pipeline = [
     dict(type='LoadOptionalAnnotations'),
     dict(type='PackWSSSInputs'),
 ]
+# `tools/test.py --tta`: several scales, each with and without a flip.
+tta_scales = (0.5, 1.0, 1.5, 2.0)
+tta_context = dict(scales=tta_scales, flip=True)
+tta_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            [dict(type='Resize', scale=tuple(int(s * side) for side in test_scale), keep_ratio=False) for s in tta_scales],
+            [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)],
+            [dict(type='LoadOptionalAnnotations')],
+            [dict(type='PackWSSSInputs')],
+        ],
+    ),
+]
 
 train_dataloader = dict(
     batch_size=16,

@@ -1,6 +1,7 @@
 # Optimiser and schedules of CSRM. `lr` is that of pretrained parameters, the new branches learn ten times as fast.
 optim_wrapper = dict(
     type='OptimWrapper',
+    constructor='TrainableOptimWrapperConstructor',
     optimizer=dict(type='SGD', lr=0.007, momentum=0.9, weight_decay=1e-4),
     paramwise_cfg=dict(custom_keys=dict(decode_head=dict(lr_mult=10), representation_head=dict(lr_mult=10))),
 )

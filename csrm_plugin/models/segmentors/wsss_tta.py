@@ -1,0 +1,39 @@
+"""Test-time augmentation."""
+
+import torch
+from mmengine.model import BaseTTAModel
+from mmengine.structures import PixelData
+from mmseg.registry import MODELS
+
+
+@MODELS.register_module()
+class WSSSTTAModel(BaseTTAModel):
+    """Average what a segmentor predicts for several scales and flips of a picture.
+
+    CAMs are averaged before Eq. 2 (ReLU, division by the maximum), segmentation as probabilities, class scores as
+    they are; all at the picture's original size, with flips undone.
+    """
+
+    def merge_preds(self, data_samples_list):
+        """One data sample for each picture.
+
+        Args:
+            data_samples_list (list[list[SegDataSample]]): For each picture its views, as the segmentor predicts them.
+
+        Returns:
+            list[SegDataSample]: The first view's sample with the averages in place of its predictions.
+        """
+        return [self._merge(views) for views in data_samples_list]
+
+    @staticmethod
+    def _merge(views):
+        sample = views[0]
+        sample.cam_logits = PixelData(data=torch.stack([view.cam_logits.data for view in views]).mean(dim=0))
+        scores = torch.stack([view.pred_image_labels.scores for view in views]).mean(dim=0)
+        sample.pred_image_labels.scores = scores
+        if 'seg_logits' in sample:
+            probs = torch.stack([view.seg_logits.data.softmax(dim=0) for view in views]).mean(dim=0)
+            # As logits, so that their softmax is the average again.
+            sample.seg_logits = PixelData(data=probs.clamp(min=torch.finfo(probs.dtype).tiny).log())
+            sample.pred_sem_seg = PixelData(data=probs.argmax(dim=0, keepdim=True))
+        return sample

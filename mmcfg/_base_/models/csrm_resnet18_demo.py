@@ -1,0 +1,25 @@
+# CSRM on the narrow ResNet-18 of the demo, with branches as narrow.
+_base_ = './cam_resnet18_demo.py'
+
+branch = dict(
+    in_channels=128,
+    in_index=1,
+    channels=64,
+    dilations=(1, 2, 4, 6),
+    c1_in_channels=32,
+    c1_channels=24,
+    norm_cfg=dict(type='BN'),
+    align_corners=False,
+)
+model = dict(
+    type='CSRM',
+    decode_head=dict(type='DepthwiseSeparableASPPHead', num_classes=7, dropout_ratio=0.1, **branch),
+    representation_head=dict(type='RepresentationHead', embed_dims=64, **branch),
+    loss_s=dict(type='PseudoLabelLoss'),
+    loss_s2c=dict(type='ActivationConsistencyLoss', loss_weight=1.0),
+    loss_u=dict(type='SegmentationConsistencyLoss', loss_weight=1.0),
+    loss_m=dict(type='PixelContrastLoss', loss_weight=1.0),
+    pseudo_label=dict(fg_threshold=0.35, bg_threshold=0.05, crf=dict(workers=2)),
+    reliability=dict(alpha=0.2, sigma_s2c=0.1),
+    bank_capacity=256,  # keys per class
+)

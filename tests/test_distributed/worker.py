@@ -1,0 +1,161 @@
+"""One of the processes of `test_two_processes.py`: computes with its share of a batch and saves what it found."""
+
+import os
+import sys
+
+import torch
+import torch.distributed as dist
+from mmengine.model import MMDistributedDataParallel
+from mmengine.optim import OptimWrapper
+from mmengine.structures import LabelData
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+
+from csrm_plugin import functional as F
+from csrm_plugin.models.memory_bank import MemoryBank
+from csrm_plugin.models.segmentors import CAMClassifier, NonFiniteLossError
+
+K, DIM, BATCH, SIZE = 5, 6, 4, 8
+
+
+def shares(*tensors):
+    """This rank's part of tensors (B, ...)."""
+    return [value.chunk(F.world_size())[F.rank()] for value in tensors]
+
+
+def differentiate(found, name, loss, inputs):
+    found['losses'][name] = loss.detach()
+    (gradient,) = torch.autograd.grad(loss, inputs)
+    # The gradient of the whole batch: zero where the pictures are another rank's.
+    whole = torch.zeros(BATCH, *gradient.shape[1:])
+    shares(whole)[0].copy_(gradient)
+    found['gradients'][name] = whole
+
+
+def reliability(found):
+    values = torch.randn(BATCH, SIZE, SIZE) + torch.arange(BATCH).view(-1, 1, 1)
+    valid = torch.rand(BATCH, SIZE, SIZE) < torch.tensor([0.9, 0.2, 0.7, 0.4]).view(-1, 1, 1)
+    values, valid = shares(values, valid)
+    found['quantiles'] = F.quantiles(values[valid], [0.0, 0.2, 0.55, 1.0])
+    found['no_quantiles'] = F.quantiles(values.new_empty(0), [0.5])
+    found['reliable'] = F.reliable_pixels(values, 0.3, valid)
+    found['low'], found['high'] = F.split_by_entropy(values, 0.3, valid)
+    found['fraction'] = F.fraction(values > 1, valid).item()
+
+
+def losses(found):
+    logits, probs = torch.randn(BATCH, K, SIZE, SIZE), torch.randn(BATCH, K, SIZE, SIZE).mul(2).softmax(dim=1)
+    cam, bg = torch.randn(BATCH, K - 1, 4, 4), torch.randn(BATCH, SIZE, SIZE)
+    labels = torch.randint(0, K, (BATCH, SIZE, SIZE))
+    labels[0] = 255  # shares of certain pixels differ between the ranks
+    logits, probs, cam, bg, labels = shares(logits, probs, cam, bg, labels)
+    for name, inputs, loss in (
+        ('masked_mean', logits, lambda x: F.masked_mean(x[:, 0] ** 2, labels == 1)),
+        ('s', logits, lambda x: F.pixel_cross_entropy(x, labels, labels != 255)),
+        ('s2c', cam, lambda x: F.activation_consistency_loss(x, bg, probs, 0.5)),
+        ('u', logits, lambda x: F.segmentation_consistency_loss(x, probs, 0.3)),
+    ):
+        inputs = inputs.clone().requires_grad_()
+        differentiate(found, name, loss(inputs), inputs)
+
+
+def contrast(found):
+    bank, small_bank = MemoryBank(K, DIM, 500), MemoryBank(K, DIM, 10)
+    for step in (1, 2, 3):
+        student, teacher = torch.randn(2, BATCH, DIM, SIZE, SIZE)
+        teacher[..., 0] = torch.arange(BATCH).view(-1, 1, 1)  # tells the picture, hence the rank
+        probs = torch.randn(BATCH, K, SIZE, SIZE).mul(2).softmax(dim=1)
+        pseudo, labels = probs.argmax(dim=1), (torch.rand(BATCH, K - 1) < 0.5).float()
+        pseudo[-1] = 255  # the last rank has fewer queries
+        student, *batch = shares(student, teacher, probs, pseudo, labels)
+        student = student.clone().requires_grad_()
+        # Only the generator of rank 0 counts.
+        options = dict(generator=torch.Generator().manual_seed(step + 100 * F.rank()), low_rank=1, high_rank=3)
+        differentiate(found, f'm{step}', F.contrastive_loss(student, *batch, bank, 0.4, **options), student)
+        teacher_number = torch.arange(BATCH).float().view(-1, 1, 1, 1).expand(-1, DIM, SIZE, SIZE)
+        batch[0] = shares(teacher_number)[0]
+        F.contrastive_loss(student, *batch, small_bank, 0.4, **options)
+    found['bank'], found['small_bank'] = bank.state_dict(), small_bank.state_dict()
+    found['small_bank_origins'] = (torch.cat([small_bank.keys(c) for c in range(K)]) >= BATCH / 2).float().mean().item()
+
+
+def stop(found):
+    class Model(CAMClassifier):
+        def __init__(self):
+            torch.nn.Module.__init__(self)
+
+    value = torch.tensor(torch.nan if F.rank() == 1 else 1.0)
+    try:
+        Model().parse_losses(dict(loss_a=torch.tensor(1.0), loss_b=value))
+        found['stopped'] = None
+    except NonFiniteLossError as error:
+        found['stopped'] = str(error)
+
+
+@MODELS.register_module()
+class TwoConvs(torch.nn.Module):
+    """Backbone of 8 channels at a half and a quarter of the size."""
+
+    def __init__(self):
+        super().__init__()
+        self.low, self.high = torch.nn.Conv2d(3, 8, 3, 2, 1), torch.nn.Conv2d(8, 8, 3, 2, 1)
+
+    def forward(self, inputs):
+        low = self.low(inputs).relu()
+        return low, self.high(low).relu()
+
+
+def train(found):
+    head = dict(in_channels=8, in_index=1, channels=8, dilations=(1, 2), c1_in_channels=8, c1_channels=4)
+    config = dict(
+        type='CSRM',
+        backbone=dict(type='TwoConvs'),
+        decode_head=dict(type='DepthwiseSeparableASPPHead', num_classes=K, **head),
+        cam_head=dict(type='CAMHead', in_channels=8, num_classes=K - 1),
+        representation_head=dict(type='RepresentationHead', embed_dims=DIM, **head),
+        loss_c=dict(type='MultiLabelSoftMarginLoss'),
+        loss_s=dict(type='PseudoLabelLoss'),
+        pseudo_label=dict(fg_threshold=0.6, bg_threshold=0.3, crf=None),
+        reliability=dict(alpha=0.5),
+    )
+    terms = dict(
+        loss_s2c=dict(type='ActivationConsistencyLoss'),
+        loss_u=dict(type='SegmentationConsistencyLoss'),
+        loss_m=dict(type='PixelContrastLoss', query_confidence=0.1),
+    )
+    found['trained'] = {}
+    pictures = torch.randn(BATCH, 3, 16, 16)
+    multi_hot = (torch.rand(BATCH, K - 1) < 0.6).float()
+    for absent in (None, *terms):
+        torch.manual_seed(5)
+        model = MODELS.build(config | {name: term for name, term in terms.items() if name != absent})
+        model.init_weights()
+        model = MMDistributedDataParallel(model)
+        wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.05))
+        torch.manual_seed(100 + F.rank())
+        for factor in (0.0, 1.0, 1.0):
+            model.module.warmup_factor = factor
+            samples = [SegDataSample() for _ in shares(pictures)[0]]
+            for sample, labels in zip(samples, shares(multi_hot)[0]):
+                sample.set_field(LabelData(multi_hot=labels), 'gt_image_labels', dtype=LabelData)
+            model.train_step(dict(inputs=shares(pictures)[0], data_samples=samples), wrapper)
+            model.module.update_teacher(0.5)
+        found['trained'][str(absent)] = {k: v.clone() for k, v in model.module.state_dict().items()}
+
+
+def main(path):
+    if os.environ['WORLD_SIZE'] != '1':
+        dist.init_process_group('gloo')
+    found = dict(losses={}, gradients={})
+    for part in (reliability, losses, contrast, stop, train):
+        torch.manual_seed(0)
+        if part is train and F.world_size() == 1:
+            continue
+        part(found)
+    torch.save(found, path)
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+if __name__ == '__main__':
+    main(sys.argv[1])
