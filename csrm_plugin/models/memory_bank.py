@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from ..functional import IGNORE_INDEX
+from ..utils import UserError
 
 
 class MemoryBank(nn.Module):
@@ -28,7 +29,7 @@ class MemoryBank(nn.Module):
     def __init__(self, num_classes: int, dim: int, capacity: int) -> None:
         super().__init__()
         if min(num_classes, dim, capacity) < 1:
-            raise ValueError(
+            raise UserError(
                 f'`num_classes`, `dim` and `capacity` must be at least 1, but are {num_classes}, {dim}, {capacity}.'
             )
         self.capacity = capacity

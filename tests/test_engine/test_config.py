@@ -47,7 +47,9 @@ def base():
                 data_preprocessor=dict(type='SegDataPreProcessor', mean=[0, 0, 0]),
                 backbone=dict(type='ResNeSt', depth=50, norm_cfg=dict(type='SyncBN')),
                 decode_head=dict(
-                    type='FCNHead', norm_cfg=dict(type='BN'), loss_decode=[dict(type='CrossEntropyLoss', loss_weight=1.0)]
+                    type="FCNHead",
+                    norm_cfg=dict(type="BN"),
+                    loss_decode=[dict(type="CrossEntropyLoss", loss_weight=1.0)],
                 ),
                 auxiliary_head=dict(type='SettingsModel', pseudo_label=dict(fg_threshold=0.35), plain=dict(known=1)),
                 test_cfg=dict(mode='whole'),

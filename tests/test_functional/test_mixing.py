@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from csrm_plugin.functional import class_mix, mix, pasted_classes
+from csrm_plugin.functional import class_mix, drop_small_classes, mix, pasted_classes
 
 
 def one_row(*rows):
@@ -41,6 +41,17 @@ def test_reproducible_by_generator_without_touching_the_global_state():
     first, second = (class_mix(labels, partners, torch.Generator().manual_seed(3)) for _ in range(2))
     assert first.equal(second) and state.equal(torch.get_rng_state())
     assert any(not class_mix(labels, partners, torch.Generator().manual_seed(s)).equal(first) for s in range(5))
+
+
+def test_small_classes_become_uncertain():
+    # Shares of 8 pixels: background and class 1 one each, class 2 two, class 3 three, one uncertain.
+    labels = one_row([0, 1, 2, 2, 3, 3, 3, 255])
+    assert drop_small_classes(labels, 0.0).equal(labels)
+    assert drop_small_classes(labels, 2 / 8).flatten().tolist() == [0, 255, 2, 2, 3, 3, 3, 255]
+    assert drop_small_classes(labels, 1.0).flatten().tolist() == [0] + [255] * 7
+    # Each picture has areas of its own.
+    both = drop_small_classes(one_row([1, 1, 1, 2], [2, 2, 2, 1]), 0.5)
+    assert both[:, 0].tolist() == [[1, 1, 1, 255], [2, 2, 2, 255]]
 
 
 def test_pasted_classes():

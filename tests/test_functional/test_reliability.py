@@ -92,7 +92,7 @@ class TestReliablePixels:
         assert reliable_pixels(values, 1).equal(values == values.min())
 
     def test_padding_neither_counts_nor_is_kept(self):
-        values, valid = maps([1, 2, 3, 9, 0, 9]), torch.tensor([[[1, 1, 1, 0, 0, 0]]]).bool()
+        values, valid = maps([1, 2, 3, 9, 9, 9]), torch.tensor([[[1, 1, 1, 0, 0, 0]]]).bool()
         assert reliable_pixels(values, 0.5, valid).flatten().tolist() == [True, True, False, False, False, False]
         assert not reliable_pixels(values, 0.5, torch.zeros_like(valid)).any()
 

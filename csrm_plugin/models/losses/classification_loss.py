@@ -4,6 +4,8 @@ import torch.nn.functional as F
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
+from ...utils import UserError
+
 
 @MODELS.register_module()
 class MultiLabelSoftMarginLoss(nn.Module):
@@ -18,7 +20,7 @@ class MultiLabelSoftMarginLoss(nn.Module):
     def __init__(self, label_smoothing: float = 0.0, loss_weight: float = 1.0) -> None:
         super().__init__()
         if not 0 <= label_smoothing < 1:
-            raise ValueError(f'`label_smoothing` must be in 0..1, but is {label_smoothing}.')
+            raise UserError(f'`label_smoothing` must be in 0..1, but is {label_smoothing}.')
         self.label_smoothing = label_smoothing
         self.loss_weight = loss_weight
 

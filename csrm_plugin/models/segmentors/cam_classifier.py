@@ -23,7 +23,7 @@ class CAMClassifier(WSSSSegmentor):
         test_cfg (dict, optional): ``score_threshold`` and ``cam_threshold``, both in 0..1 and 0.5 by default, say
             which classes and which positions ``pred_sem_seg`` shows.
         data_preprocessor (dict, optional): Config of the data preprocessor.
-        init_cfg (dict, optional): Initialisation.
+        init_cfg (dict, optional): Initialisation, of the parts that bring none of their own.
     """
 
     #: Keys of the settings that are dicts, for the check of `--cfg-options`.

@@ -51,6 +51,8 @@ class ReliabilitySettings:
 
     def __post_init__(self):
         F.check_alpha(self.alpha)
+        if not 0 <= self.sigma_s2c <= 1:
+            raise UserError(f'`model.reliability.sigma_s2c` must be in 0..1, but is {self.sigma_s2c}.')
 
 
 class Targets(NamedTuple):
@@ -98,7 +100,8 @@ class CSRM(TeacherStudent):
             pasted: a handful of pixels would still make the picture's label name the class. 0 in the paper.
         bank_capacity (int): Keys per class in the memory bank.
         neck (dict, optional): Config of a neck.
-        train_cfg, test_cfg, data_preprocessor, init_cfg: See :class:`TeacherStudent`.
+        train_cfg, test_cfg, data_preprocessor: See :class:`TeacherStudent`.
+        init_cfg (dict, optional): Initialisation of the network.
 
     Attributes:
         alpha (float): alpha_t in force; a hook lets it fall.
@@ -143,12 +146,16 @@ class CSRM(TeacherStudent):
             decode_head=decode_head,
             cam_head=cam_head,
             representation_head=representation_head,
+            init_cfg=init_cfg,
         )
-        super().__init__(network, train_cfg, test_cfg, data_preprocessor, init_cfg)
+        super().__init__(network, train_cfg, test_cfg, data_preprocessor)
         self.pseudo_label = PseudoLabelSettings(**(pseudo_label or {}))
         self.reliability = ReliabilitySettings(**(reliability or {}))
         if label_stride < 1:
             raise UserError(f'`model.label_stride` must be at least 1, but is {label_stride}.')
+        for name, value in dict(mix_prob=mix_prob, mix_min_area=mix_min_area).items():
+            if not 0 <= value <= 1:
+                raise UserError(f'`model.{name}` must be in 0..1, but is {value}.')
         self.label_stride = label_stride
         self.mix_prob, self.mix_min_area = mix_prob, mix_min_area
         self.loss_c = MODELS.build(loss_c)

@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from mmseg.registry import MODELS
 from torch import Tensor
 
+from ...utils import UserError
 from .cam_classifier import CAMClassifier
 
 
@@ -11,7 +12,7 @@ def split_tiles(pictures: Tensor, tiles: int) -> Tensor:
     """Cut (B, X, H, W) into a grid of ``tiles`` x ``tiles``: (B * tiles^2, X, H / tiles, W / tiles), row by row."""
     batch, channels, height, width = pictures.shape
     if height % tiles or width % tiles:
-        raise ValueError(f'{height} x {width} pixels cannot be cut into {tiles} x {tiles} equal tiles.')
+        raise UserError(f'{height} x {width} pixels cannot be cut into {tiles} x {tiles} equal tiles.')
     grid = pictures.reshape(batch, channels, tiles, height // tiles, tiles, width // tiles)
     return grid.permute(0, 2, 4, 1, 3, 5).reshape(-1, channels, height // tiles, width // tiles)
 
@@ -43,7 +44,7 @@ class PuzzleCAM(CAMClassifier):
     def __init__(self, *args, tiles: int = 2, loss_re_weight: float = 4.0, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         if tiles < 1:
-            raise ValueError(f'`tiles` must be at least 1, but is {tiles}.')
+            raise UserError(f'`model.tiles` must be at least 1, but is {tiles}.')
         self.tiles = tiles
         self.reconstruction_weight = loss_re_weight
 

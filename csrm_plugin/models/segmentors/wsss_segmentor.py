@@ -48,6 +48,11 @@ class WSSSSegmentor(BaseSegmentor):
 
     def image_labels(self, data_samples: list[SegDataSample], device) -> Tensor:
         """Image-level labels (B, C), float32, 0/1."""
+        if not all('gt_image_labels' in sample for sample in data_samples):
+            raise UserError(
+                'A training picture has no image-level labels: end `train_dataloader.dataset.pipeline` with '
+                '`PackWSSSInputs`, on a data set of csrm_plugin.'
+            )
         return torch.stack([sample.gt_image_labels.multi_hot for sample in data_samples]).to(device)
 
     @staticmethod

@@ -27,7 +27,10 @@ tta_pipeline = [
     dict(
         type='TestTimeAug',
         transforms=[
-            [dict(type='Resize', scale=tuple(int(s * side) for side in test_scale), keep_ratio=True) for s in tta_scales],
+            [
+                dict(type='Resize', scale=tuple(int(s * side) for side in test_scale), keep_ratio=True)
+                for s in tta_scales
+            ],
             [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)],
             [dict(type='LoadOptionalAnnotations')],
             [dict(type='PackWSSSInputs')],

@@ -148,6 +148,19 @@ class TestTraining:
         assert 0 < losses['bank/fill'] <= 1 and losses['queries/classes'] >= 1
         assert losses['reliable/u'].item() == pytest.approx(0.5, abs=0.01)
 
+    def test_label_stride_makes_targets_at_a_smaller_size(self, build, make_batch):
+        model = build('CSRM', label_stride=2)
+        inputs, samples = prepare(model, make_batch((32, 32), (16, 32)))
+        targets = model.weak_targets(inputs, samples)
+        assert targets.pseudo_labels.shape == targets.valid.shape == (2, 16, 16)
+        assert targets.probs.shape == (2, 5, 16, 16) and targets.inputs.shape == (2, 3, 32, 32)
+        assert targets.valid[0].all() and targets.valid[1, :8].all() and not targets.valid[1, 8:].any()
+        losses = model.loss(inputs, samples)
+        total(losses).backward()
+        assert all(losses[name] > 0 for name in ('loss_c', 'loss_s', *MUTUAL))
+        with pytest.raises(UserError, match=r'`model\.label_stride`.*0'):
+            build('CSRM', label_stride=0)
+
     def test_autocast_gives_finite_float32_losses_near_the_exact_ones(self, build, make_batch):
         model = build('CSRM')
         inputs, samples = prepare(model, make_batch())
@@ -270,6 +283,17 @@ class TestMix:
         changed = torch.stack([(model.mix(targets).inputs != own).any(dim=(1, 2, 3)) for _ in range(200)])
         assert (changed.float().mean(dim=0) - 0.5).abs().max() < 0.12
         assert 0 < changed.all(dim=1).sum() < 200, 'pictures are drawn one by one'
+
+    def test_small_classes_are_not_pasted(self, build, make_batch):
+        model = build('CSRM', mix_prob=1.0, mix_min_area=0.3)
+        targets = self.make_targets(model, *prepare(model, make_batch((32, 32), (32, 32))))
+        labels = torch.zeros(2, 32, 32, dtype=torch.long)
+        labels[:, :8] = 1  # a quarter
+        for rows, changed in ((8, False), (16, True)):
+            labels[1, :rows] = 1
+            mixed = model.mix(targets._replace(pseudo_labels=labels))
+            assert mixed.inputs[0].eq(1).any() == changed
+            assert mixed.inputs[1].eq(1).all()
 
     def test_padding_receives_nothing(self, build, make_batch):
         model = build('CSRM', mix_prob=1.0)
