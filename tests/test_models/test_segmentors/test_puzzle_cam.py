@@ -68,5 +68,5 @@ def test_autocast_compares_the_maps_in_float32(build, make_batch):
 
 def test_settings(build):
     assert build('PuzzleCAM').reconstruction_weight == 4.0
-    with pytest.raises(ValueError, match='`model.tiles`'):
+    with pytest.raises(ValueError, match=r'`model.tiles`'):
         build('PuzzleCAM', tiles=0)
