@@ -24,7 +24,7 @@ SPLITS = ('train', 'val')
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 SHEET_PICTURES = 8
 #: Warnings of the host about itself, which mean nothing to who watches the demo.
-HOST_CHATTER = ('deprecated in future', 'The prefix is not set in metric class')
+HOST_CHATTER = ('deprecated in future',)
 #: Rows of the table: metric, split.
 ROWS = (
     ('pseudo/mIoU', 'train'),
@@ -232,9 +232,10 @@ def context_line(reports, seed) -> str:
 def verdict(reports) -> str:
     """One sentence on whether CSRM's pseudo labels for train are better than the classifier's."""
     before, after = (splits['train']['pseudo/mIoU'] for splits in reports.values())
+    scores = f'mIoU of the pseudo labels for train: {before:.1f} by the classifier, {after:.1f} by CSRM'
     if after > before:
-        return f"CSRM's pseudo labels for train are {after / max(before, 1e-6):.2f} times as good as the classifier's."
-    return f"CSRM did not improve on the classifier's pseudo labels for train: {before:.1f} before, {after:.1f} after."
+        return f'{scores}, {after / max(before, 1e-6):.2f} times as much.'
+    return f'{scores}: CSRM did not improve on it.'
 
 
 @torch.no_grad()
@@ -251,7 +252,9 @@ def demo_sheet(classifier, csrm) -> np.ndarray:
         )
         rows.append(_sheet_row(before, after, models[1], dataset.metainfo))
     legend = list(zip(dataset.metainfo['classes'], dataset.metainfo['palette']))[1:]
-    title = f'CAM classifier and CSRM (teacher) on {dataset.ann_file}: pictures that neither was trained on'
+    title = (
+        f'CAM classifier and CSRM (teacher) on {osp.basename(dataset.ann_file)}: pictures that neither was trained on'
+    )
     return draw_sheet(rows, title, legend, width=256)
 
 

@@ -20,5 +20,6 @@ custom_hooks = [
     dict(type='MeanTeacherHook'),
     dict(type='CollapseAlarmHook'),
 ]
-optim_wrapper = dict(optimizer=dict(lr=lr))
+# With ten times the rate the representation of this small network collapses (contrast/chance goes to 1).
+optim_wrapper = dict(optimizer=dict(lr=lr), paramwise_cfg=dict(custom_keys=dict(representation_head=dict(lr_mult=1))))
 train_cfg = dict(max_epochs=max_epochs, val_interval=2)

@@ -152,7 +152,7 @@ def _csrm_rows(model, inputs, data_samples, metainfo, has_weights):
 def _classifier_rows(model, inputs, data_samples, metainfo, has_weights):
     """Per picture: input (with the tiles of Puzzle-CAM) and, where there are weights, the CAM."""
     labels = model.image_labels(data_samples, inputs.device)
-    pictures = CSRM.pictures(model, inputs).numpy()  # it needs nothing but the data preprocessor
+    pictures = model.pictures(inputs).numpy()
     probs = F.normalize_cam(model._forward(inputs), inputs.shape[2:], labels).numpy() if has_weights else None
     for i, sample in enumerate(data_samples):
         caption = f'input {sample.metainfo.get("img_id", "")}\nlabels: {_names(labels[i] > 0, metainfo)}'

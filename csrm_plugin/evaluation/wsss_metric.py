@@ -36,6 +36,8 @@ class WSSSMetric(BaseMetric):
         prefix (str, optional): Put before each name.
     """
 
+    default_prefix = ''  # the names say what they belong to
+
     #: Keys of the settings that are dicts, for the check of `--cfg-options`.
     SETTINGS = {'pseudo_label': ('source', 'threshold')}
 

@@ -4,6 +4,7 @@ Shape letters: B batch, K classes with background, C = K - 1 image classes, D em
 class, N negatives per query, M keys per class in the bank, n pixels or keys.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -21,10 +22,13 @@ class ContrastTerms(NamedTuple):
     Attributes:
         loss (Tensor): Scalar.
         num_classes (Tensor): Scalar, float: classes that had queries and negatives.
+        chance (Tensor): Scalar: the loss over log(1 + N), its value where all similarities are equal. Near 1 the
+            representation tells nothing apart.
     """
 
     loss: Tensor
     num_classes: Tensor
+    chance: Tensor
 
 
 def info_nce(queries: Tensor, positives: Tensor, negatives: Tensor, temperature: float = 0.5) -> Tensor:
@@ -199,7 +203,8 @@ def contrastive_terms(
     terms_KP = torch.where(used_K[:, None] & own_KP, terms_KP, terms_KP.new_zeros(()))
     num_classes = used_K.sum()
     loss = terms_KP.sum() * world_size() / (num_classes * num_queries).clamp(min=1)
-    return ContrastTerms(loss, num_classes.float())
+    chance = global_sum(loss) / (world_size() * math.log(1 + num_negatives))
+    return ContrastTerms(loss, num_classes.float(), chance)
 
 
 def _einsum(equation: str, *operands: Tensor) -> Tensor:

@@ -180,7 +180,7 @@ def _infer(image, unaries, num_labels, kernels, iterations):
     crf = densecrf.DenseCRF2D(width, height, num_labels)
     crf.addPairwiseGaussian(sxy=gaussian_sxy, compat=gaussian_compat)
     crf.addPairwiseBilateral(
-        sxy=bilateral_sxy, srgb=bilateral_srgb, rgbim=np.ascontiguousarray(image), compat=bilateral_compat
+        sxy=bilateral_sxy, srgb=bilateral_srgb, rgbim=np.array(image, order='C'), compat=bilateral_compat
     )
     results = []
     for unary in unaries:

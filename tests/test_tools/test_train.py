@@ -11,11 +11,9 @@ from csrm_plugin.cli import run_tool
 from csrm_plugin.datasets.synthetic import ensure_synthetic
 
 #: Four small pictures a step, two steps an epoch, every loss from the first step on.
-SMALL = (
-    'train_dataloader.batch_size=4 train_dataloader.num_workers=0 train_dataloader.persistent_workers=False '
-    'val_dataloader.num_workers=0 val_dataloader.persistent_workers=False test_dataloader.num_workers=0 '
-    'test_dataloader.persistent_workers=False train_cfg.max_epochs=1 train_cfg.val_interval=9'
-).split()
+SMALL = ['train_dataloader.batch_size=4', 'train_cfg.max_epochs=1', 'train_cfg.val_interval=9']
+for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+    SMALL += [f'{loader}.num_workers=0', f'{loader}.persistent_workers=False']
 CSRM = ['custom_hooks.0.iters=0', 'custom_hooks.0.ramp_iters=0', 'model.pseudo_label.crf.workers=0']
 DATA = dict(image_size=(64, 48), num_train=8, num_val=4)
 

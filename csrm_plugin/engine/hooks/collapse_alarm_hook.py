@@ -6,13 +6,16 @@ from mmengine.registry import HOOKS
 from ...utils import UserError
 
 
-def diagnose(statistics: dict, min_covered: float = 0.05, min_foreground: float = 0.01) -> dict[str, str]:
+def diagnose(
+    statistics: dict, min_covered: float = 0.05, min_foreground: float = 0.01, max_chance: float = 0.95
+) -> dict[str, str]:
     """Findings about the statistics of a run.
 
     Args:
         statistics (dict[str, float]): Shares of pixels in 0..1, as CSRM logs them; missing ones are not judged.
         min_covered (float): Least share of pixels with a certain pseudo label, in 0..1.
         min_foreground (float): Least share of foreground among pseudo labels and predictions, in 0..1.
+        max_chance (float): Highest contrastive loss in terms of that of equal similarities.
 
     Returns:
         dict[str, str]: For each finding its kind and one sentence with the likely cause.
@@ -36,6 +39,13 @@ def diagnose(statistics: dict, min_covered: float = 0.05, min_foreground: float 
             'Likely cause: the mutual losses set in before the segmentation branch has learnt (lengthen the '
             'WarmupHook, in iterations), or the learning rate is too high.'
         )
+    chance = statistics.get('contrast/chance')
+    if chance is not None and chance > max_chance:
+        findings['the representation tells nothing apart'] = (
+            f'The contrastive loss is {chance:.0%} of what equal similarities give. Likely cause: the learning rate of '
+            'the representation branch (`optim_wrapper.paramwise_cfg.custom_keys.representation_head.lr_mult`) or '
+            '`model.loss_m.loss_weight` is too high.'
+        )
     return findings
 
 
@@ -51,7 +61,7 @@ class CollapseAlarmHook(Hook):
             branch does predict background.
         window (int): Length of the moving average, in iterations.
         repeat_iters (int): A finding that lasts is repeated after so many iterations.
-        min_covered (float), min_foreground (float): See :func:`diagnose`.
+        min_covered (float), min_foreground (float), max_chance (float): See :func:`diagnose`.
 
     Attributes:
         findings (dict[str, int]): Iteration at which each kind of finding was last reported.
@@ -66,17 +76,26 @@ class CollapseAlarmHook(Hook):
         repeat_iters: int = 500,
         min_covered: float = 0.05,
         min_foreground: float = 0.01,
+        max_chance: float = 0.95,
     ) -> None:
         if min(window, repeat_iters) < 1:
             raise UserError('`window` and `repeat_iters` of the CollapseAlarmHook must be at least 1.')
         self.grace_iters, self.window, self.repeat_iters = grace_iters, window, repeat_iters
-        self.limits = dict(min_covered=min_covered, min_foreground=min_foreground)
+        self.limits = dict(min_covered=min_covered, min_foreground=min_foreground, max_chance=max_chance)
         self.findings: dict[str, int] = {}
         self._means: dict[str, float] = {}
 
+    def before_train(self, runner) -> None:
+        """Warn if the run starts without a trained classifier."""
+        if not runner.cfg.get('load_from') and not runner.cfg.get('resume'):
+            runner.logger.warning(
+                'No `load_from`: this run starts without a trained CAM classifier, so its first pseudo labels are '
+                'noise. Train one first (mmcfg/cam_*.py or mmcfg/puzzle_*.py) and name its checkpoint.'
+            )
+
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         """Update the averages and report what they show."""
-        for name in ('reliable/s', 'pseudo/foreground', 'student/foreground'):
+        for name in ('reliable/s', 'pseudo/foreground', 'student/foreground', 'contrast/chance'):
             if outputs and name in outputs:
                 value = float(outputs[name])
                 self._means[name] = self._means.get(name, value) + (value - self._means.get(name, value)) / self.window

@@ -229,7 +229,7 @@ class CSRM(TeacherStudent):
                 small_valid,
             )
             losses['loss_m'] = terms_m.loss
-            losses['queries/classes'] = terms_m.num_classes
+            losses['queries/classes'], losses['contrast/chance'] = terms_m.num_classes, terms_m.chance
             losses['bank/fill'], losses['bank/age'] = self.bank.fill(), self.bank.age()
         return {
             name: value * self.warmup_factor if name.startswith('loss') else value for name, value in losses.items()
@@ -275,18 +275,6 @@ class CSRM(TeacherStudent):
             if value is not None and name not in ('labels', 'valid')
         }
         return targets._replace(labels=torch.maximum(targets.labels, pasted.to(targets.labels)), **mixed)
-
-    def pictures(self, inputs: Tensor, size=None) -> Tensor:
-        """The pictures (B, H, W, 3), uint8, RGB, that the normalised inputs were made from, shrunk to ``size``."""
-        preprocessor = self.data_preprocessor
-        pixels = inputs
-        if getattr(preprocessor, '_enable_normalize', False):
-            pixels = inputs * preprocessor.std + preprocessor.mean
-        if not getattr(preprocessor, 'channel_conversion', False):
-            pixels = pixels.flip(1)  # the loader gives BGR
-        if size is not None and tuple(size) != tuple(pixels.shape[2:]):
-            pixels = torch.nn.functional.interpolate(pixels, size, mode='area')
-        return pixels.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
     def _forward(self, inputs: Tensor, data_samples=None) -> CSRMOutputs:
         """All branches of the predicting network for normalised pictures (B, 3, H, W)."""

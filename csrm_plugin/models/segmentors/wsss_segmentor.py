@@ -66,6 +66,18 @@ class WSSSSegmentor(BaseSegmentor):
             row[:, :left] = row[:, width - right :] = False
         return valid
 
+    def pictures(self, inputs: Tensor, size=None) -> Tensor:
+        """The pictures (B, H, W, 3), uint8, RGB, that the normalised inputs were made from, shrunk to ``size``."""
+        preprocessor = self.data_preprocessor
+        pixels = inputs
+        if getattr(preprocessor, '_enable_normalize', False):
+            pixels = inputs * preprocessor.std + preprocessor.mean
+        if not getattr(preprocessor, 'channel_conversion', False):
+            pixels = pixels.flip(1)  # the loader gives BGR
+        if size is not None and tuple(size) != tuple(pixels.shape[2:]):
+            pixels = torch.nn.functional.interpolate(pixels, size, mode='area')
+        return pixels.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+
     def restore(self, maps: Tensor, data_samples: list[SegDataSample]) -> list[Tensor]:
         """Bring maps back to each picture's original size: remove padding, undo the flip, resize.
 

@@ -7,7 +7,7 @@ from csrm_plugin.engine.hooks import CollapseAlarmHook
 from csrm_plugin.engine.hooks.collapse_alarm_hook import diagnose
 from csrm_plugin.utils import UserError
 
-HEALTHY = {'reliable/s': 0.5, 'pseudo/foreground': 0.2, 'student/foreground': 0.15}
+HEALTHY = {'reliable/s': 0.5, 'pseudo/foreground': 0.2, 'student/foreground': 0.15, 'contrast/chance': 0.4}
 
 
 def run(hook, *batches, start=0):
@@ -27,6 +27,7 @@ def run(hook, *batches, start=0):
         ({'reliable/s': 0.01}, 'labels cover almost nothing', 'model.pseudo_label.fg_threshold'),
         ({'pseudo/foreground': 0.001}, 'pseudo labels are background only', 'load_from'),
         ({'student/foreground': 0.0}, 'the segmentation predicts background only', 'WarmupHook'),
+        ({'contrast/chance': 0.99}, 'the representation tells nothing apart', 'representation_head.lr_mult'),
     ],
 )
 def test_findings_are_in_the_log_with_the_likely_cause(changes, finding, cause):
@@ -34,6 +35,14 @@ def test_findings_are_in_the_log_with_the_likely_cause(changes, finding, cause):
     (text,) = warnings.pop(2)
     assert 'COLLAPSE ALARM, iteration 3' in text and finding in text and cause in text
     assert warnings == {}, 'a finding that lasts is not repeated at once'
+
+
+@pytest.mark.parametrize('started_from', ['load_from', 'resume', None])
+def test_a_start_without_a_classifier_is_said(started_from):
+    warnings = []
+    logger = SimpleNamespace(warning=warnings.append)
+    CollapseAlarmHook().before_train(SimpleNamespace(cfg={started_from: 'file.pth'}, logger=logger))
+    assert len(warnings) == (started_from is None)
 
 
 def test_a_healthy_run_says_nothing():
