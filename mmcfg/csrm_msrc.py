@@ -33,7 +33,7 @@ custom_hooks = [
     dict(type='WarmupHook', epochs=warmup_epochs, ramp_iters=ramp_iters),
     dict(type='ScheduleHook', attribute='alpha', end=0.0),
     dict(type='ScheduleHook', attribute='sigma_s2c', end=1.0),
-    dict(type='MeanTeacherHook', max_decay=0.97, copy_in_warmup=False),
+    dict(type='MeanTeacherHook', max_decay=0.97, warmup_decay=1.0),
     dict(type='CollapseAlarmHook'),
 ]
 train_cfg = dict(max_epochs=max_epochs, val_interval=4)

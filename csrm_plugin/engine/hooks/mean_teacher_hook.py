@@ -17,17 +17,19 @@ class MeanTeacherHook(Hook):
 
     Args:
         max_decay (float): Upper bound of d, in 0..1.
-        copy_in_warmup (bool): False lets the teacher follow with ``max_decay`` from the first update on. A fresh
-            segmentation branch shakes the backbone, and a teacher that is a copy of it takes its pseudo labels along;
-            on a small data set they can end as background only.
+        warmup_decay (float): d during the warm-up, in 0..1: 0 makes the teacher equal to the student, 1 leaves it as
+            it was loaded. A fresh segmentation branch shakes the backbone, and a teacher that is a copy of it takes
+            its pseudo labels along; on a small data set they can end as background only.
     """
 
     priority = 'HIGH'  # before checkpoints are written
 
-    def __init__(self, max_decay: float = 0.99, copy_in_warmup: bool = True) -> None:
+    def __init__(self, max_decay: float = 0.99, warmup_decay: float = 0.0) -> None:
         if not 0 <= max_decay < 1:
             raise UserError(f'`max_decay` of the mean teacher must be in 0..1 (1 excluded), but is {max_decay}.')
-        self.max_decay, self.copy_in_warmup = max_decay, copy_in_warmup
+        if not 0 <= warmup_decay <= 1:
+            raise UserError(f'`warmup_decay` of the mean teacher must be in 0..1, but is {warmup_decay}.')
+        self.max_decay, self.warmup_decay = max_decay, warmup_decay
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         """Update the teacher, unless this iteration only accumulated gradients."""
@@ -39,6 +41,4 @@ class MeanTeacherHook(Hook):
 
     def decay(self, updates: int) -> float:
         """Share of the teacher that stays, ``updates`` updates after the warm-up; 0 or less: still in it."""
-        if not self.copy_in_warmup:
-            return self.max_decay
-        return min(1 - 1 / (updates + 1), self.max_decay) if updates > 0 else 0.0
+        return min(1 - 1 / (updates + 1), self.max_decay) if updates > 0 else self.warmup_decay

@@ -43,8 +43,10 @@ def test_gradient_accumulation():
     assert updates == pytest.approx({2: 0, 5: 1 / 2, 8: 2 / 3, 10: 2 / 3})
 
 
-def test_no_copy_in_the_warmup():
-    assert set(decays(5, warmup_iters=3, copy_in_warmup=False, max_decay=0.9).values()) == {0.9}
+@pytest.mark.parametrize('warmup_decay', [0.9, 1.0])
+def test_a_teacher_that_is_no_copy_in_the_warmup(warmup_decay):
+    updates = list(decays(5, warmup_iters=3, warmup_decay=warmup_decay).values())
+    assert updates == pytest.approx([warmup_decay] * 3 + [1 / 2, 2 / 3])
 
 
 def test_runs_before_checkpoints_are_written():
