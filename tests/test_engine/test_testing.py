@@ -25,7 +25,14 @@ def test_metrics_predictions_and_context_are_kept(toy, checkpoint, tmp_path):
     assert report['seg/mIoU'] == 50
     assert report['per_class'] == {'thing': None}
     assert report['context'] == dict(
-        config=toy, checkpoint=checkpoint, seed=0, tta=False, ann_file=None, pictures=3, split='val'
+        weights=None,  # this model has no teacher
+        config=toy,
+        checkpoint=checkpoint,
+        seed=0,
+        tta=False,
+        ann_file=None,
+        pictures=3,
+        split='val',
     )
     assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['p0.png', 'p1.png', 'p2.png']
     for index, label in enumerate([0, 1, 1]):
