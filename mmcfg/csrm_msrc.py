@@ -9,17 +9,19 @@ _base_ = [
 lr = 1e-4  # of backbone and CAM head
 lr_mult = 100  # of the new branches: they must be there before the backbone has moved far
 max_epochs = 12  # of 37 iterations
-warmup_epochs = 6  # loss_c and loss_s alone
-ramp_iters = 74  # until the mutual losses have their full weight
+warmup_epochs = 9  # loss_c and loss_s alone
+ramp_iters = 37  # until the mutual losses have their full weight
 
 model = dict(
     # dCRF and pixel losses at half the input's resolution: a quarter of the work
     label_stride=2,
     mix_min_area=0.02,  # share of the picture
+    mix_prob=0.25,  # mixed pictures hold more foreground than real ones
     # These CAMs are wide; almost every pixel gets a label, or the branch sees too little background.
-    pseudo_label=dict(fg_threshold=0.68, bg_threshold=0.6),
+    pseudo_label=dict(fg_threshold=0.65, bg_threshold=0.6),
     # loss_s2c rescales the CAMs, so that thresholds chosen for the classifier's no longer fit
-    loss_s2c=dict(loss_weight=0.1),
+    loss_s2c=dict(loss_weight=0.01),
+    loss_u=dict(loss_weight=0.3),
     loss_m=dict(loss_weight=0.1),
 )
 train_dataloader = dict(batch_size=8)
@@ -33,6 +35,7 @@ custom_hooks = [
     dict(type='WarmupHook', epochs=warmup_epochs, ramp_iters=ramp_iters),
     dict(type='ScheduleHook', attribute='alpha', end=0.0),
     dict(type='ScheduleHook', attribute='sigma_s2c', end=1.0),
+    # In the warm-up the labels stay those of the classifier; then the teacher follows fast, for the run is short.
     dict(type='MeanTeacherHook', max_decay=0.97, warmup_decay=1.0),
     dict(type='CollapseAlarmHook'),
 ]
