@@ -72,7 +72,8 @@ class WSSSSegmentor(BaseSegmentor):
         pixels = inputs
         if getattr(preprocessor, '_enable_normalize', False):
             pixels = inputs * preprocessor.std + preprocessor.mean
-        if not getattr(preprocessor, 'channel_conversion', False):
+        # MMSegmentation and its fork call it by different names.
+        if not any(getattr(preprocessor, name, False) for name in ('channel_conversion', '_channel_conversion')):
             pixels = pixels.flip(1)  # the loader gives BGR
         if size is not None and tuple(size) != tuple(pixels.shape[2:]):
             pixels = torch.nn.functional.interpolate(pixels, size, mode='area')
