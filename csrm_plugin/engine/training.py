@@ -127,8 +127,6 @@ def enable_amp(cfg):
         wrapper.type = 'AmpOptimWrapper'
         wrapper.setdefault('loss_scale', 'dynamic')
     else:
-        from . import optim_wrapper  # noqa: F401  (registers it)
-
         wrapper.type = 'CPUAmpOptimWrapper'
 
 
