@@ -14,10 +14,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from . import functional as F
-from .engine.testing import prepare_testing, report_of, write_json
+from .engine.testing import prepare_testing, report_of
 from .engine.training import prepare_training
 from .refine import DenseCRF
-from .utils import UserError
+from .utils import UserError, write_json
 from .visualization import Panel, draw_sheet, overlay_cams, overlay_labels, save_picture
 
 SPLITS = ('train', 'val')

@@ -1,6 +1,8 @@
 """Small things that several layers need: errors meant for the user, and writing files safely."""
 
 import contextlib
+import json
+import math
 import os
 import tempfile
 
@@ -42,3 +44,23 @@ def atomic_write(path):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
+
+
+def write_json(path, content):
+    """Write ``content`` as strict JSON, by renaming a finished file: NaN becomes null, arrays become lists."""
+    with atomic_write(path) as temporary, open(temporary, 'w') as file:
+        json.dump(_plain(content), file, indent=2, allow_nan=False)
+        file.write('\n')
+
+
+def _plain(value):
+    """Turn arrays, tensors and numbers of NumPy into what JSON knows."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if hasattr(value, 'tolist'):
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

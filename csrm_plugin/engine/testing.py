@@ -1,14 +1,12 @@
 """Run a test and keep what it found: metrics as JSON, predictions as pictures."""
 
-import json
-import math
 import os.path as osp
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from ..utils import MissingFileError, UserError, atomic_write
+from ..utils import MissingFileError, UserError, write_json
 from ..visualization import save_label_png
 from .config import load_config
 from .launch import prepare_distributed
@@ -100,13 +98,6 @@ def report_of(runner, metrics):
     return report
 
 
-def write_json(path, content):
-    """Write ``content`` as strict JSON, by renaming a finished file: NaN becomes null, arrays become lists."""
-    with atomic_write(path) as temporary, open(temporary, 'w') as file:
-        json.dump(_plain(content), file, indent=2, allow_nan=False)
-        file.write('\n')
-
-
 class SavePredictions(Hook):
     """Saves the segmentation of each test picture as a palette PNG of class indices, named like the picture.
 
@@ -126,16 +117,3 @@ class SavePredictions(Hook):
             name = sample.metainfo.get('img_id') or osp.splitext(osp.basename(sample.img_path))[0]
             labels = sample.pred_sem_seg.data.squeeze(0).cpu().numpy()
             save_label_png(osp.join(self.out_dir, f'{name}.png'), labels, palette)
-
-
-def _plain(value):
-    """Turn arrays, tensors and numbers of NumPy into what JSON knows."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if hasattr(value, 'tolist'):
-        return _plain(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

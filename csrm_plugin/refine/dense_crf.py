@@ -1,16 +1,11 @@
 """Densely connected conditional random field (Kraehenbuehl and Koltun 2011), by ``pydensecrf``."""
 
-import ctypes
-import multiprocessing
-import os
-import signal
-import sys
 import weakref
-from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import torch
 
+from ..processes import start_pool
 from ..utils import UserError
 
 BACKENDS = ('pydensecrf',)
@@ -120,7 +115,7 @@ class DenseCRF:
         if self.workers == 0:
             return [_refine_labels(task) for task in tasks]
         if self._pool is None:
-            self._pool = _start_pool(self.workers)
+            self._pool = start_pool(self.workers)
             self._finalizer = weakref.finalize(self, self._pool.shutdown, wait=False, cancel_futures=True)
         return list(self._pool.map(_refine_labels, tasks))
 
@@ -194,23 +189,6 @@ def _check_sizes(image, maps):
         raise ValueError(f'`image` must be (H, W, 3) uint8, but is {image.shape} {image.dtype}.')
     if maps.shape[1:] != image.shape[:2]:
         raise ValueError(f'The picture has {image.shape[0]} x {image.shape[1]} pixels, but its maps {maps.shape[1:]}.')
-
-
-def _start_pool(workers):
-    # `fork` starts in milliseconds and the children touch neither CUDA nor threads of torch.
-    method = 'fork' if sys.platform == 'linux' else None
-    return ProcessPoolExecutor(workers, multiprocessing.get_context(method), _prepare_worker, (os.getpid(),))
-
-
-def _prepare_worker(parent):
-    """Leave Ctrl-C to the parent, and die with it, even if it is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if sys.platform == 'linux':
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
 
 
 def _to_numpy(value):

@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from csrm_plugin.engine.testing import prepare_testing, run_test, write_json
-from csrm_plugin.utils import MissingFileError, UserError
+from csrm_plugin.engine.testing import prepare_testing, run_test
+from csrm_plugin.utils import MissingFileError, UserError, write_json
 
 
 @pytest.fixture
