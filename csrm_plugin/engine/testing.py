@@ -76,13 +76,10 @@ def report_of(runner, metrics):
     merged into the context here.
     """
     report = dict(metrics)
-    model = runner.model
-    while hasattr(model, 'module'):  # DistributedDataParallel, test-time augmentation
-        model = model.module
     context = dict(
         config=runner.cfg.filename,
         checkpoint=runner.cfg.load_from,
-        weights=(getattr(model, 'test_cfg', None) or {}).get('network'),  # teacher or student, where there are two
+        weights=weights_of(runner.model),
         seed=runner.cfg.get('randomness', {}).get('seed'),
         tta='tta_pipeline' in runner.cfg and runner.cfg.test_dataloader.dataset.pipeline == runner.cfg.tta_pipeline,
         ann_file=runner.cfg.test_dataloader.dataset.get('ann_file'),
@@ -96,6 +93,13 @@ def report_of(runner, metrics):
                 report[key] = value
     report['context'] = context
     return report
+
+
+def weights_of(model) -> str | None:
+    """Which network of a model predicts: ``'teacher'`` or ``'student'``; None where there is only one."""
+    while hasattr(model, 'module'):  # DistributedDataParallel, test-time augmentation
+        model = model.module
+    return (getattr(model, 'test_cfg', None) or {}).get('network')
 
 
 class SavePredictions(Hook):

@@ -69,14 +69,17 @@ def cam_pseudo_labels(images, cam_probs, labels, fg_threshold: float, bg_thresho
         )
 
     own_classes = [np.flatnonzero(row > 0) for row in labels]
-    hard = []  # one (2, H, W) per picture: by fg_threshold, by bg_threshold
+    # Equal thresholds give one label map, which dCRF then refines once.
+    thresholds = (fg_threshold,) if fg_threshold == bg_threshold else (fg_threshold, bg_threshold)
+    hard = []  # one (1 or 2, H, W) per picture: by fg_threshold, by bg_threshold
     for probs, own in zip(cam_probs, own_classes):
-        hard.append(np.stack([threshold_cams(probs[own], threshold) for threshold in (fg_threshold, bg_threshold)]))
+        hard.append(np.stack([threshold_cams(probs[own], threshold) for threshold in thresholds]))
     if crf is not None:
         hard = crf.refine_labels(images, hard, [len(own) + 1 for own in own_classes])
 
     output = np.empty((len(hard), *cam_probs.shape[2:]), dtype=np.int64)
-    for row, (by_fg, by_bg), own in zip(output, hard, own_classes):
+    for row, maps, own in zip(output, hard, own_classes):
+        by_fg, by_bg = maps[0], maps[-1]
         class_ids = np.concatenate([[0], own + 1])
         row[:] = class_ids[by_fg]
         row[(by_fg == 0) & (by_bg != 0)] = IGNORE_INDEX
