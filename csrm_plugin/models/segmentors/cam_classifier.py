@@ -24,6 +24,7 @@ class CAMClassifier(WSSSSegmentor):
             which classes and which positions ``pred_sem_seg`` shows.
         data_preprocessor (dict, optional): Config of the data preprocessor.
         init_cfg (dict, optional): Initialisation, of the parts that bring none of their own.
+        pretrained (None): See :class:`WSSSSegmentor`.
     """
 
     #: Keys of the settings that are dicts, for the check of `--cfg-options`.
@@ -39,8 +40,9 @@ class CAMClassifier(WSSSSegmentor):
         test_cfg: dict | None = None,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
+        pretrained: None = None,
     ) -> None:
-        super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
+        super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg, pretrained=pretrained)
         self.backbone = MODELS.build(backbone)
         self.neck = MODELS.build(neck) if neck is not None else None
         self.cam_head = MODELS.build(cam_head)

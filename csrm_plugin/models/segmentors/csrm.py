@@ -100,7 +100,7 @@ class CSRM(TeacherStudent):
             pasted: a handful of pixels would still make the picture's label name the class. 0 in the paper.
         bank_capacity (int): Keys per class in the memory bank.
         neck (dict, optional): Config of a neck.
-        train_cfg, test_cfg, data_preprocessor: See :class:`TeacherStudent`.
+        train_cfg, test_cfg, data_preprocessor, pretrained: See :class:`TeacherStudent`.
         init_cfg (dict, optional): Initialisation of the network.
 
     Attributes:
@@ -138,6 +138,7 @@ class CSRM(TeacherStudent):
         test_cfg: dict | None = None,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
+        pretrained: None = None,
     ) -> None:
         network = dict(
             type='CSRMNetwork',
@@ -148,7 +149,7 @@ class CSRM(TeacherStudent):
             representation_head=representation_head,
             init_cfg=init_cfg,
         )
-        super().__init__(network, train_cfg, test_cfg, data_preprocessor)
+        super().__init__(network, train_cfg, test_cfg, data_preprocessor, pretrained)
         self.pseudo_label = PseudoLabelSettings(**(pseudo_label or {}))
         self.reliability = ReliabilitySettings(**(reliability or {}))
         if label_stride < 1:

@@ -21,13 +21,14 @@ class TeacherStudent(WSSSSegmentor):
         train_cfg (dict, optional): Unused.
         test_cfg (dict, optional): ``network``: ``'teacher'`` (default) or ``'student'`` makes the predictions.
         data_preprocessor (dict, optional): Config of the data preprocessor.
+        pretrained (None): See :class:`WSSSSegmentor`.
     """
 
     #: Keys of the settings that are dicts, for the check of `--cfg-options`.
     SETTINGS = {'test_cfg': ('network',)}
 
-    def __init__(self, network, train_cfg=None, test_cfg=None, data_preprocessor=None) -> None:
-        super().__init__(data_preprocessor=data_preprocessor)
+    def __init__(self, network, train_cfg=None, test_cfg=None, data_preprocessor=None, pretrained=None) -> None:
+        super().__init__(data_preprocessor=data_preprocessor, pretrained=pretrained)
         self.train_cfg = train_cfg
         self.test_cfg = dict(network='teacher') | (test_cfg or {})
         if self.test_cfg['network'] not in ('teacher', 'student'):

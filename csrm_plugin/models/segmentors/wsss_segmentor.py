@@ -23,9 +23,22 @@ class WSSSSegmentor(BaseSegmentor):
     - ``cam_logits``: PixelData (C, h, w), float, the CAM before ReLU;
     - ``pred_image_labels``: LabelData with ``scores`` (C,), float, in 0..1;
     - ``seg_logits`` (K, h, w), ``pred_sem_seg`` (1, h, w), where the model has a segmentation branch.
+
+    Args:
+        data_preprocessor (dict, optional): Config of the data preprocessor.
+        init_cfg (dict, optional): Initialisation.
+        pretrained (None): The host's ``init_model`` gives every model this parameter, with None.
     """
 
     align_corners = False
+
+    def __init__(self, data_preprocessor=None, init_cfg=None, pretrained=None) -> None:
+        super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
+        if pretrained is not None:
+            raise UserError(
+                f'`model.pretrained` is {pretrained!r}, but nothing reads it: name the weights in '
+                '`model.backbone.init_cfg`, or a whole checkpoint in `load_from`.'
+            )
 
     def parse_losses(self, losses: dict) -> tuple[Tensor, dict]:
         """As the host, but a total that is not finite stops the run before the weights are touched.
