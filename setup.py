@@ -12,6 +12,9 @@ EXTRAS = {
     'wandb': ['wandb>=0.16'],
     'sweep': ['optuna>=3.6', 'pyyaml'],
     'coco': ['pycocotools>=2.0.7'],
+    'sam': ['transformers>=4.40', 'pycocotools>=2.0.7'],
+    'superpixels': ['scikit-image>=0.22', 'pycocotools>=2.0.7'],
+    'onnx': ['onnx>=1.16', 'onnxscript>=0.1', 'onnxruntime>=1.17'],
     'tensorboard': ['tensorboard>=2.12'],
 }
 DEV = ['pytest>=8', 'pytest-xdist>=3', 'ruff>=0.6', 'codespell>=2.3', 'pre-commit>=3']
@@ -40,14 +43,16 @@ setup(
         # mmsegmentation imports these two without declaring them.
         'ftfy',
         'regex',
+        'matplotlib',
         'numpy',
         'packaging',
         'pillow',
+        'pyyaml',
         'rich',
     ],
     extras_require={
         **EXTRAS,
         'dev': DEV,
-        'all': [requirement for requirements in EXTRAS.values() for requirement in requirements] + DEV,
+        'all': sorted({requirement for requirements in EXTRAS.values() for requirement in requirements}) + DEV,
     },
 )

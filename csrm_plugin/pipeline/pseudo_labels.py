@@ -409,7 +409,7 @@ def describe(config, checkpoint, model, cfg_options=None, amp=False, tile=None) 
         options={key: str(value) for key, value in sorted((cfg_options or {}).items())},
         checkpoint=osp.basename(checkpoint),
         checkpoint_sha256=file_hash(checkpoint),
-        weights=weights_of(model),
+        weights=weights_of(model) or type(model).__name__,  # where there is one network only, its kind
         amp=amp,
         tile=tile,
     )

@@ -200,7 +200,7 @@ def test_the_manifest_says_what_labels_stand_on(make, tmp_path):
 def test_the_config_gives_what_is_not_asked_for(make, tmp_path):
     make('cam_demo', out='cam', settings={})
     how = json.loads((tmp_path / 'cam' / 'labels.json').read_text())['settings']
-    assert (how['source'], how['threshold'], how['weights']) == ('cam', 0.15, None)
+    assert (how['source'], how['threshold'], how['weights']) == ('cam', 0.15, 'CAMClassifier')
     make(out='csrm', settings={}, split='val')
     how = json.loads((tmp_path / 'csrm' / 'labels.json').read_text())['settings']
     assert (how['source'], how['threshold'], how['restricted']) == ('seg', None, 'labels')

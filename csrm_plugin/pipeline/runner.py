@@ -1,0 +1,420 @@
+"""Run the stages of a pipeline: skip what is up to date, run the rest as child processes, write a card for each."""
+
+import contextlib
+import ctypes
+import fcntl
+import json
+import os
+import os.path as osp
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from datetime import datetime, timezone
+
+from ..engine.config import load_config
+from ..utils import UserError, atomic_write, write_json
+from . import cards
+from .recipes import Recipe, load_recipe
+from .stages import STAGES, RunData, Stage, last_checkpoint
+from .table import print_table, table_markdown, table_rows
+
+#: Lines of a failed command's log that are searched for its error.
+LOG_TAIL = 40
+
+
+class Run:
+    """One run of a pipeline in its folder.
+
+    Args:
+        recipe (Recipe): What to do.
+        root (str): Folder of the project, with ``tools`` and ``mmcfg``.
+        folder (str): Where everything goes, one sub-folder per stage.
+        gpus (int): Processes of each training, by torchrun.
+    """
+
+    def __init__(self, recipe: Recipe, root: str, folder: str, gpus: int = 1) -> None:
+        self.recipe, self.root, self.folder, self.gpus = recipe, root, folder, gpus
+        self.data = RunData(recipe, self.config_path(recipe.config))
+        self.environment = self._environment()
+        os.environ.update(self.environment)  # configs read the variables
+        self.stages = {spec.name: STAGES[spec.kind](spec, self) for spec in recipe.stages}
+
+    def _environment(self) -> dict:
+        """Variables of the pipeline that are unset and for which there is a file."""
+        found = {}
+        for name, candidates in self.recipe.environment.items():
+            paths = [osp.normpath(path.format(data_root=self.data.root)) for path in candidates]
+            there = [path for path in paths if osp.isfile(path)]
+            if name not in os.environ and there:
+                found[name] = there[0]
+        return found
+
+    def config_path(self, config) -> str:
+        """A config that a pipeline names: a file from here, else one of the project."""
+        return config if osp.isfile(config) else osp.join(self.root, config)
+
+    def folder_of(self, name) -> str:
+        """Folder of a stage."""
+        return osp.join(self.folder, name)
+
+    def stage(self, name) -> Stage:
+        """A stage by its name."""
+        self.recipe.stage(name)
+        return self.stages[name]
+
+    def checkpoint_of(self, name) -> str:
+        """The checkpoint that a training stage ends with."""
+        stage = self.stage(name)
+        cfg = load_config(self.config_path(stage.options['config']), stage.options.get('options'))
+        return last_checkpoint(stage.path('train'), cfg)
+
+    def train_command(self, config, arguments) -> list[str]:
+        """A training, in several processes where there are several GPUs."""
+        resume = ['--resume'] if self.recipe.resume else []
+        if self.gpus == 1:
+            return ['tools/train.py', config, *arguments, *resume]
+        return ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={self.gpus}',
+                'tools/train.py', config, '--launcher', 'pytorch', *arguments, *resume]  # fmt: skip
+
+    def table(self) -> dict:
+        """The table of the stages that have a card."""
+        return table_rows(self.recipe, cards.read_run(self.folder))
+
+    def write_table(self, folder) -> None:
+        """Write the table as Markdown and JSON."""
+        table = self.table()
+        write_json(osp.join(folder, 'table.json'), table)
+        with atomic_write(osp.join(folder, 'table.md')) as temporary, open(temporary, 'w') as file:
+            file.write(table_markdown(table))
+
+
+def run_pipeline(name, root, console, work_dir=None, seed=None, start=None, until=None, dry_run=False, gpus=1) -> dict:
+    """Run a pipeline, or what is left of it.
+
+    Args:
+        name (str): A pipeline, see :func:`csrm_plugin.pipeline.recipes.load_recipe`.
+        root (str): Folder of the project.
+        console (rich.console.Console): Where to print.
+        work_dir (str, optional): Default: ``work_dirs/pipeline_<name>``.
+        seed (int, optional): In place of the pipeline's.
+        start (str, optional): Stage from which on everything runs anew; those before it are taken as they are.
+        until (str, optional): Last stage.
+        dry_run (bool): Only say what would run, with the commands.
+        gpus (int): Processes of each training.
+
+    Returns:
+        dict: ``ran`` and ``skipped`` (names of stages), and ``table`` where the pipeline came so far.
+
+    Raises:
+        UserError: If a stage fails; the stages before it keep their results.
+    """
+    recipe = load_recipe(name, root)
+    recipe = recipe if seed is None else replace(recipe, seed=seed)
+    for stage in (start, until):
+        if stage is not None:
+            recipe.stage(stage)
+    run = Run(recipe, root, work_dir or osp.join('work_dirs', f'pipeline_{recipe.name}'), gpus)
+    for variable, path in run.environment.items():
+        console.print(f'{variable} is not set: taking {path}', highlight=False, soft_wrap=True)
+    for variable in recipe.environment:
+        if variable not in os.environ:
+            console.print(f'[yellow]{variable} is not set and no file was found: those weights start random.[/yellow]')
+    os.makedirs(run.folder, exist_ok=True)
+    with only_one(run.folder):
+        return _run_stages(run, console, start, until, dry_run)
+
+
+def _run_stages(run, console, start, until, dry_run) -> dict:
+    outcome: dict = dict(ran=[], skipped=[], left_out=[])
+    keys: dict[str, str] = {}
+    forced, begin = False, time.monotonic()
+    if not dry_run:
+        run.data.load()
+    for spec in run.recipe.stages:
+        stage = run.stages[spec.name]
+        reason = stage.missing() if spec.options.get('optional') else None
+        head = f'[bold]{spec.number:2d}/{len(run.recipe.stages)} {spec.name}[/bold]'
+        if reason is not None:
+            console.print(f'{head}: left out, {reason}', highlight=False, soft_wrap=True)
+            outcome['left_out'].append(spec.name)
+        else:
+            forced = forced or spec.name == start
+            parts = key_parts(stage, {need: keys[need] for need in spec.needs if need in keys})
+            keys[spec.name] = cards.config_hash(parts)
+            card = cards.read_card(stage.folder)
+            why = 'asked for by --from' if forced else reason_to_run(stage, card, parts)
+            if why is None:
+                console.print(f'{head}: skipped, {_up_to_date(card)}', highlight=False, soft_wrap=True)
+                outcome['skipped'].append(spec.name)
+            else:
+                console.print(f'{head}: {"would run" if dry_run else "runs"}, {why}', highlight=False, soft_wrap=True)
+                if dry_run:
+                    for command in stage.commands():
+                        console.print(f'    python {shlex.join(command)}', highlight=False, soft_wrap=True)
+                else:
+                    run_stage(stage, parts, keys[spec.name], console)
+                outcome['ran'].append(spec.name)
+        if spec.name == until:
+            break
+    if not dry_run and 'table' in run.stages and osp.isfile(run.stages['table'].path('table.json')):
+        outcome['table'] = run.table()
+        print_table(outcome['table'], console)
+        console.print(f'Table: {run.stages["table"].path("table.md")}', highlight=False, soft_wrap=True)
+    if not dry_run:
+        seconds = time.monotonic() - begin
+        console.print(
+            f'{len(outcome["ran"])} stages ran, {len(outcome["skipped"])} were up to date; {seconds / 60:.1f} minutes.',
+            highlight=False)  # fmt: skip
+    return outcome
+
+
+def _up_to_date(card) -> str:
+    return (
+        f'inputs, code and settings are those of {card["time"]["started"][:16].replace("T", " ")} UTC, when it took '
+        f'{card["time"]["seconds"] / 60:.1f} minutes'
+    )
+
+
+def key_parts(stage: Stage, inputs: dict) -> dict:
+    """What a stage stands on; a change of any part makes it run again.
+
+    Args:
+        stage (Stage): The stage.
+        inputs (dict[str, str]): Key of each stage that it stands on.
+
+    Returns:
+        dict: ``settings``, ``config``, ``seed``, ``code`` (hashes), ``inputs`` and, for the data stage, ``data``.
+    """
+    parts = dict(
+        settings=cards.config_hash(stage.settings()),
+        code=cards.code_hash(stage.code),
+        seed=stage.run.recipe.seed,
+        inputs=inputs,
+    )
+    config = stage.config()
+    if config is not None:
+        cfg = load_config(stage.run.config_path(config[0]), without_paths(config[1]))
+        parts['config'] = cards.config_hash(cards.config_settings(cfg))
+        parts['weights'] = {name: cards.file_hash(os.environ[name]) for name in stage.run.recipe.environment
+                            if name in os.environ and osp.isfile(os.environ[name])}  # fmt: skip
+    if stage.spec.kind == 'data':
+        parts['data'] = fingerprints(stage.run)
+    return parts
+
+
+def without_paths(options) -> dict:
+    """Overrides less those that point into the run's own folder: what is there is in the inputs' keys."""
+    return {key: value for key, value in options.items() if not key.endswith(('load_from', 'pseudo_label_dir'))}
+
+
+def fingerprints(run: Run) -> dict:
+    """Fingerprint of each split: pictures, masks, labels."""
+    data = run.data
+    folders = ((osp.relpath(data.pictures, data.root), data.suffix), (osp.relpath(data.masks, data.root), '.png'))
+    result = {}
+    for split in data.splits:
+        candidates = [osp.join(data.root, name) for name in (f'image_labels_{split}.json', 'image_labels.json')]
+        label_file = next((path for path in candidates if osp.isfile(path)), None)
+        if osp.isfile(data.list_of(split)):
+            result[split] = cards.data_fingerprint(data.root, data.list_of(split), folders, label_file)
+    return result
+
+
+def reason_to_run(stage: Stage, card: dict | None, parts: dict) -> str | None:
+    """Why a stage must run; None if its card and its outputs are those of the same key."""
+    if card is None or card.get('status') != 'done':
+        return 'it has not run here yet' if not osp.isdir(stage.folder) else 'it was not finished'
+    lost = [name for name in stage.outputs() if not osp.exists(stage.path(name))]
+    if lost:
+        return f'its output {lost[0]} is gone'
+    if card['key'] == cards.config_hash(parts):
+        return None
+    old = card.get('key_parts') or {}
+    changed = [name for name in parts if parts[name] != old.get(name)]
+    if 'inputs' in changed:
+        before = old.get('inputs') or {}
+        stages = [name for name in parts['inputs'] if parts['inputs'][name] != before.get(name)]
+        changed[changed.index('inputs')] = f'inputs ({", ".join(stages)})'
+    words = {'code': 'code of the project', 'settings': 'settings of the pipeline'}
+    return f'changed since: {", ".join(words.get(name, name) for name in changed)}'
+
+
+def run_stage(stage: Stage, parts: dict, key: str, console) -> None:
+    """Run a stage and write its card, or raise ``UserError`` with the line of its log that says why it failed."""
+    run, folder = stage.run, stage.folder
+    card_path = osp.join(folder, cards.CARD)
+    if osp.exists(card_path):
+        os.unlink(card_path)
+    claim = osp.join(folder, 'key')
+    if osp.isdir(folder) and not (may_go_on(stage) and _read(claim) == key):
+        shutil.rmtree(folder)  # never mix the files of two settings, nor of an interrupted training
+    os.makedirs(folder, exist_ok=True)
+    with atomic_write(claim) as temporary, open(temporary, 'w') as file:
+        file.write(key)
+    started, begin, peak = datetime.now(timezone.utc), time.monotonic(), 0.0
+    stage.prepare()
+    commands = stage.commands()
+    for index, command in enumerate(commands, start=1):
+        peak = max(peak, call(command, run, folder, index, len(commands), console))
+    seconds = time.monotonic() - begin
+    found = stage.finish()
+    card = dict(
+        stage=stage.spec.name, kind=stage.spec.kind, run=run.recipe.name, number=stage.spec.number, status='done',
+        command=[shlex.join(['python', *command]) for command in commands], key=key, key_parts=parts,
+        config=_config_of(stage), seed=run.recipe.seed, versions=cards.versions(), git=cards.git_revision(run.root),
+        host=cards.host(), dataset=run.recipe.dataset,
+        data=parts.get('data') or _data_of(run), inputs=parts['inputs'],
+        outputs={name: _size(stage.path(name)) for name in stage.outputs()},
+        time=dict(started=started.isoformat(timespec='seconds'), seconds=round(seconds, 1),
+                  images_per_second=found.get('images_per_second')),
+        memory=dict(peak_mib=round(peak, 1), peak_gpu_mib=_gpu_peak(folder)),
+        scores=found.get('scores', {}), context=found.get('context', {}))  # fmt: skip
+    cards.write_card(folder, card)
+    console.print(f'     done in {_minutes(seconds)}{_headline(card)}', highlight=False, soft_wrap=True)
+
+
+def may_go_on(stage: Stage) -> bool:
+    """Whether files of an interrupted call of the same stage are kept: label maps always, trainings if so asked."""
+    return stage.run.recipe.resume or stage.spec.kind not in ('train', 'verify')
+
+
+def call(command, run, folder, index, total, console) -> float:
+    """Run one command with its output in a log file.
+
+    Returns:
+        float: Peak memory in MiB of its largest process.
+
+    Raises:
+        UserError: If it fails.
+    """
+    tool = next((osp.splitext(osp.basename(part))[0] for part in command if part.startswith('tools/')), 'command')
+    log = osp.join(folder, 'logs', f'{index:02d}_{tool}.log')
+    os.makedirs(osp.dirname(log), exist_ok=True)
+    arguments = [osp.join(run.root, part) if part.startswith('tools/') else part for part in command]
+    arguments = [run.config_path(part) if part.startswith('mmcfg/') else part for part in arguments]
+    path = os.pathsep.join(filter(None, [run.root, os.environ.get('PYTHONPATH')]))
+    begin = time.monotonic()
+    with open(log, 'w') as output:
+        child = subprocess.Popen(
+            [sys.executable, *arguments], stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+            env={**os.environ, 'PYTHONPATH': path}, preexec_fn=_die_with_parent)  # fmt: skip
+        try:
+            status, usage = _wait(child, f'{index}/{total} {tool}', log, console)
+        except BaseException:
+            child.terminate()
+            child.wait()
+            raise
+    seconds = time.monotonic() - begin
+    if status != 0:
+        raise UserError(f'stage {osp.basename(folder)} failed at {tool}: {_why(log, status)}; its log is {log}')
+    console.print(f'     {index}/{total} {tool}: {_minutes(seconds)}', highlight=False, style='dim')
+    return usage.ru_maxrss / (1024 if sys.platform == 'linux' else 1024**2)
+
+
+def _wait(child, what, log, console):
+    """Wait for a child; on a terminal, show the last line of its log meanwhile."""
+    with console.status(what) as status:
+        while True:
+            pid, code, usage = os.wait4(child.pid, 0 if not console.is_terminal else os.WNOHANG)
+            if pid:
+                child.returncode = os.waitstatus_to_exitcode(code)
+                return child.returncode, usage
+            lines = _tail(log)
+            status.update(f'{what}  {lines[-1][-100:] if lines else ""}')
+            time.sleep(1)
+
+
+def _die_with_parent():
+    """End with the pipeline, even if it is killed: what goes on alone would write into the next call's folders."""
+    if sys.platform == 'linux':
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
+def _why(log, status) -> str:
+    """The error line of a log, else its last line."""
+    lines = _tail(log)
+    errors = [line for line in lines if line.startswith('error: ')]
+    if errors:
+        return errors[-1][len('error: ') :]
+    if status < 0:
+        return f'it was killed by signal {-status}' + (' (memory full?)' if status == -signal.SIGKILL else '')
+    return lines[-1] if lines else f'exit status {status}'
+
+
+def _tail(log) -> list[str]:
+    with open(log, errors='replace') as file:
+        text = file.read()[-20000:]
+    return [line for line in text.replace('\r', '\n').splitlines() if line.strip()][-LOG_TAIL:]
+
+
+@contextlib.contextmanager
+def only_one(folder):
+    """Keep a second pipeline out of a run's folder; the lock ends with the process, however that ends.
+
+    Raises:
+        UserError: If another one is at work there.
+    """
+    with open(osp.join(folder, '.lock'), 'a') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(f'another pipeline is at work in `{folder}`; wait for it, or give --work-dir') from error
+        yield
+
+
+def _read(path):
+    if not osp.isfile(path):
+        return None
+    with open(path) as file:
+        return file.read()
+
+
+def _config_of(stage):
+    config = stage.config()
+    if config is None:
+        return None
+    settings = cards.config_settings(load_config(stage.run.config_path(config[0]), without_paths(config[1])))
+    return dict(file=config[0], hash=cards.config_hash(settings), settings=settings)
+
+
+def _data_of(run):
+    card = cards.read_card(run.folder_of('data')) if 'data' in run.stages else None
+    return card['data'] if card else {}
+
+
+def _size(path):
+    """Bytes of a file, or number of entries of a folder."""
+    return dict(files=len(os.listdir(path))) if osp.isdir(path) else dict(bytes=osp.getsize(path))
+
+
+def _gpu_peak(folder):
+    """Highest GPU memory in MiB that a training of the stage logged, or None."""
+    peak = None
+    for base, _, names in os.walk(folder):
+        for name in names:
+            if name == 'scalars.json':
+                with open(osp.join(base, name)) as file:
+                    for line in file:
+                        value = json.loads(line).get('memory')
+                        peak = max(peak or 0, value) if value else peak
+    return peak
+
+
+def _minutes(seconds) -> str:
+    return f'{seconds:.0f} s' if seconds < 90 else f'{seconds / 60:.1f} min'
+
+
+def _headline(card) -> str:
+    """The main scores of a card, in a few words."""
+    parts = []
+    for split, scores in card['scores'].items():
+        shown = [f'{name} {value:.1f}' for name, value in scores.items() if isinstance(value, float)
+                 and ('mIoU' in name or name == 'miou')]  # fmt: skip
+        if shown:
+            parts.append(f'{split} {", ".join(shown)}')
+    return f': {"; ".join(parts)}' if parts else ''

@@ -1,0 +1,188 @@
+"""The paper's Table 2 for a run: pseudo labels with and without each refinement, and what is learnt from them."""
+
+from rich.table import Table
+
+from . import published
+
+#: Rows of the pseudo labels: stage, what it is, CSRM, dCRF, SEPL.
+LABEL_ROWS = (
+    ('labels_cam', 'CAM of the classifier', False, False, False),
+    ('labels_cam_crf', 'CAM of the classifier', False, True, False),
+    ('labels_cam_sepl', 'CAM of the classifier', False, False, True),
+    ('labels_csrm', 'CSRM', True, False, False),
+    ('labels_csrm_crf', 'CSRM', True, True, False),
+    ('labels_csrm_crf_sepl', 'CSRM', True, True, True),
+)
+#: Entries of a card's context that stand beside a row.
+CONTEXT = ('scales', 'flip', 'threshold', 'weights', 'restricted', 'sepl')
+#: Short forms for people.
+MARK = {True: 'x', False: ''}
+
+
+def table_rows(recipe, cards) -> dict:
+    """Collect the table from the cards of a run.
+
+    Args:
+        recipe (Recipe): The pipeline.
+        cards (list[dict]): Of the stages that are done.
+
+    Returns:
+        dict: ``run``, ``dataset``, ``seed``, ``splits``, ``labels`` (rows), ``verification`` (rows), ``notes``.
+        Scores are mIoU in percent.
+    """
+    by_stage = {card['stage']: card for card in cards}
+    paper = paper_rows(recipe.dataset)
+    labels = [
+        _label_row(by_stage[stage], what, csrm, crf, sepl, recipe.splits, paper.get(stage))
+        for stage, what, csrm, crf, sepl in LABEL_ROWS
+        if stage in by_stage
+    ]
+    verification = [_verification_row(card, paper) for card in cards if card['kind'] == 'verify']
+    return dict(
+        run=recipe.name, dataset=recipe.dataset, seed=recipe.seed, splits=list(recipe.splits), labels=labels,
+        verification=verification, notes=_notes(recipe, by_stage, labels))  # fmt: skip
+
+
+def paper_rows(dataset) -> dict[str, dict]:
+    """The paper's scores by stage: ``{split: {metric: percent}}``; empty for a data set that it has no figures for."""
+    if dataset not in published.DATASETS:
+        return {}
+    return {card['stage']: card['scores'] for card in published.paper_card_run(dataset) if card.get('scores')}
+
+
+def _label_row(card, what, csrm, crf, sepl, splits, paper):
+    context = card['context']
+    return dict(
+        stage=card['stage'], what=what, csrm=csrm, dcrf=crf, sepl=sepl,
+        scores={split: card['scores'][split]['miou'] for split in splits},
+        best={split: {key: card['scores'][split].get(f'best_{key}') for key in ('miou', 'threshold')}
+              for split in splits if 'best_miou' in card['scores'][split]},
+        paper={split: (paper or {}).get(split, {}).get('miou') for split in splits},
+        context={key: context.get(key) for key in CONTEXT})  # fmt: skip
+
+
+def _verification_row(card, paper):
+    ((split, scores),) = card['scores'].items()
+    config = card['config']
+    return dict(
+        stage=card['stage'], network=network_name(config['file']), labels=card['context']['labels'], split=split,
+        scores=scores, paper=(paper.get(card['stage']) or {}).get(split, {}),
+        context={key: card['context'].get(key) for key in ('scales', 'flip', 'crf')})  # fmt: skip
+
+
+def network_name(config) -> str:
+    """``deeplabv2`` from ``mmcfg/deeplabv2_r101_voc_pseudo.py``."""
+    return config.rsplit('/', 1)[-1].split('_', 1)[0]
+
+
+def _notes(recipe, by_stage, labels):
+    notes = [
+        f'Data set {recipe.dataset}, seed {recipe.seed}. mIoU in percent over all classes and the background; label '
+        'maps of all splits are restricted to the image-level labels, at a fixed threshold.'
+    ]
+    thresholds = {row['context'].get('threshold') for row in labels if not row['csrm']} - {None}
+    if thresholds:
+        notes.append(
+            f'CAM labels: background score {", ".join(map(str, sorted(thresholds)))}. Where a best threshold is given, '
+            'it was chosen with the masks and stands for comparison only.'
+        )
+    weights = {row['context'].get('weights') for row in labels if row['csrm']} - {None}
+    if weights:
+        notes.append(f"CSRM's labels: argmax of its segmentation, weights of the {', '.join(sorted(weights))}.")
+    views = next((row['context'] for row in labels), None)
+    if views:
+        flip = 'with' if views.get('flip') else 'without'
+        notes.append(f'Label maps: scales {_scales(views.get("scales"))}, {flip} flip.')
+    masks = by_stage.get('masks')
+    if masks is not None and masks['context'].get('masks') == 'superpixels':
+        notes.append('SEPL rows: masks are superpixels, not SAM: they show the mechanism, not what SEPL can do.')
+    notes.append(
+        'Verification: networks trained on the label maps of the training split and scored on '
+        f'{recipe.splits[-1]}, no labels given. The row on true masks is fully supervised: the upper bound.'
+    )
+    if recipe.dataset in published.DATASETS:
+        notes.append(f'Paper: DOI {published.DOI}.')
+    return notes
+
+
+def _scales(scales):
+    return ' '.join(f'{scale:g}' for scale in scales or [1])
+
+
+def print_table(table, console) -> None:
+    """Print the table in the terminal."""
+    splits = table['splits']
+    paper = any(value is not None for row in table['labels'] for value in row['paper'].values())
+    shown = Table(title=f'Pseudo labels, mIoU in percent ({table["dataset"]}, seed {table["seed"]})')
+    for name in ('labels', 'CSRM', 'dCRF', 'SEPL'):
+        shown.add_column(name)
+    for split in splits:
+        shown.add_column(split, justify='right')
+        if paper:
+            shown.add_column(f'{split}, paper', justify='right')
+    for row in table['labels']:
+        cells = [row['what'], MARK[row['csrm']], MARK[row['dcrf']], MARK[row['sepl']]]
+        for split in splits:
+            cells.append(_score_cell(row, split))
+            cells += [_percent(row['paper'].get(split))] if paper else []
+        shown.add_row(*cells)
+    console.print(shown)
+    if table['verification']:
+        console.print(_verification_table(table['verification']))
+    for note in table['notes']:
+        console.print(note, highlight=False)
+
+
+def _score_cell(row, split):
+    best = row['best'].get(split)
+    cell = _percent(row['scores'][split])
+    return cell if best is None else f'{cell} (best {_percent(best["miou"])} at {best["threshold"]:g})'
+
+
+def _verification_table(rows):
+    names = list(dict.fromkeys(name for row in rows for name in row['scores']))
+    paper = any(row['paper'] for row in rows)
+    shown = Table(title=f'Networks trained on the labels, mIoU in percent on {rows[0]["split"]}')
+    for name in ('network', 'trained on'):
+        shown.add_column(name)
+    for name in [*names, *(['paper'] if paper else [])]:
+        shown.add_column(name, justify='right')
+    for row in rows:
+        cells = [_percent(row['scores'].get(name)) for name in names]
+        cells += [_percent(next(iter(row['paper'].values()), None))] if paper else []
+        shown.add_row(row['network'], row['labels'], *cells)
+    return shown
+
+
+def _percent(value):
+    return '-' if value is None else f'{value:.2f}'
+
+
+def table_markdown(table) -> str:
+    """The table as Markdown, with the notes that its numbers stand on."""
+    splits = table['splits']
+    head = ['labels', 'CSRM', 'dCRF', 'SEPL']
+    for split in splits:
+        head += [split, f'{split}, paper']
+    lines = [f'# {table["run"]}', '', '## Pseudo labels', '', *_markdown_head(head)]
+    for row in table['labels']:
+        cells = [row['what'], MARK[row['csrm']], MARK[row['dcrf']], MARK[row['sepl']]]
+        for split in splits:
+            cells += [_score_cell(row, split), _percent(row['paper'].get(split))]
+        lines.append(_markdown_row(cells))
+    if table['verification']:
+        names = list(dict.fromkeys(name for row in table['verification'] for name in row['scores']))
+        head = ['network', 'trained on', *(f'{name}, {table["verification"][0]["split"]}' for name in names), 'paper']
+        lines += ['', '## Networks trained on the labels', '', *_markdown_head(head)]
+        for row in table['verification']:
+            cells = [row['network'], row['labels'], *(_percent(row['scores'].get(name)) for name in names)]
+            lines.append(_markdown_row([*cells, _percent(next(iter(row['paper'].values()), None))]))
+    return '\n'.join([*lines, '', *(f'- {note}' for note in table['notes'])]) + '\n'
+
+
+def _markdown_head(cells):
+    return [_markdown_row(cells), _markdown_row(['---'] * len(cells))]
+
+
+def _markdown_row(cells):
+    return f'| {" | ".join(cells)} |'

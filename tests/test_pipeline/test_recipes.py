@@ -1,0 +1,87 @@
+import pytest
+import yaml
+
+from csrm_plugin.engine.config import load_config
+from csrm_plugin.pipeline.recipes import STAGE_KEYS, load_recipe
+from csrm_plugin.utils import MissingFileError, UserError
+
+RECIPE = dict(
+    dataset='demo',
+    config='mmcfg/csrm_demo.py',
+    splits=['train', 'val'],
+    stages=[
+        dict(name='data', kind='data', config='mmcfg/csrm_demo.py'),
+        dict(name='classifier', kind='train', config='mmcfg/cam_demo.py'),
+        dict(name='labels', kind='labels', model='classifier', source='cam'),
+        dict(name='verify', kind='verify', config='x.py', labels='labels'),
+        dict(name='bound', kind='verify', config='x.py', labels='truth'),
+        dict(name='table', kind='table'),
+    ],
+)
+
+
+@pytest.fixture
+def read(tmp_path, root):
+    def call(**changes):
+        (tmp_path / 'own.yaml').write_text(yaml.safe_dump({**RECIPE, **changes}))
+        return load_recipe(str(tmp_path / 'own.yaml'), str(root))
+
+    return call
+
+
+def test_stages_know_what_they_stand_on(read):
+    recipe = read()
+    assert recipe.name == 'own' and recipe.train_split == 'train' and recipe.seed == 0 and not recipe.resume
+    needs = {stage.name: stage.needs for stage in recipe.stages}
+    assert needs['data'] == () and needs['classifier'] == ('data',)
+    assert needs['labels'] == ('data', 'classifier') and needs['verify'] == ('data', 'labels')
+    assert needs['bound'] == ('data',)  # the true masks are no stage
+    assert needs['table'] == ('data', 'classifier', 'labels', 'verify', 'bound')
+    assert recipe.label_splits == dict(train='train', val='val')
+    assert read(train_split='train_aug').label_splits == dict(train='train_aug', val='val')
+
+
+def stages(*changed):
+    return [*RECIPE['stages'][:2], *changed]
+
+
+@pytest.mark.parametrize(
+    'changes, message',
+    [
+        (dict(sed=1), 'the pipeline has the unknown key `sed`; did you mean `seed`'),
+        (dict(stages=stages(dict(name='x', kind='trian'))), "`kind` of .* 'trian'; did you mean `train`"),
+        (dict(stages=stages(dict(name='x', kind='train'))), 'stage `x` lacks the key `config`'),
+        (dict(stages=stages(dict(name='x', kind='refined', of='nothing'))), '`x` stands on `nothing`, which does not'),
+        (dict(stages=stages(dict(name='data', kind='table'))), 'two stages are named `data`'),
+        (
+            dict(stages=stages(dict(name='x', kind='labels', model='classifier', source='cam', scale=[1]))),
+            'stage `x` has the unknown key `scale`; did you mean `scales`',
+        ),
+    ],
+)
+def test_mistakes_are_named(read, changes, message):
+    with pytest.raises(UserError, match=message):
+        read(**changes)
+
+
+def test_files_that_are_no_pipeline_are_told(tmp_path, root):
+    with pytest.raises(MissingFileError, match='there is no pipeline `nosuch`'):
+        load_recipe('nosuch', str(root))
+    for text in ('a: [', '- 1'):
+        (tmp_path / 'x.yaml').write_text(text)
+        with pytest.raises(UserError, match=r'pipeline `.*x\.yaml` (is no YAML|must be a mapping)'):
+            load_recipe(str(tmp_path / 'x.yaml'), str(root))
+    with pytest.raises(UserError, match='has no stage `csmr`; did you mean `csrm`'):
+        load_recipe('demo', str(root)).stage('csmr')
+
+
+@pytest.mark.parametrize('name', ['demo', 'msrc', 'voc', 'coco'])
+def test_the_pipelines_of_the_project_name_configs_that_are_there(name, root):
+    recipe = load_recipe(name, str(root))
+    assert {stage.kind for stage in recipe.stages} <= set(STAGE_KEYS)
+    for stage in recipe.stages:
+        if 'config' in stage.options:
+            load_config(str(root / stage.options['config']))
+    names = {stage.name for stage in recipe.stages}
+    assert {'data', 'classifier', 'csrm', 'labels_cam', 'labels_cam_crf', 'labels_csrm', 'labels_csrm_crf',
+            'labels_cam_sepl', 'labels_csrm_crf_sepl', 'verify_cam', 'verify_csrm', 'verify_masks', 'table'} <= names  # fmt: skip

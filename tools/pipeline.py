@@ -1,0 +1,38 @@
+"""Run everything from image-level labels to the table: data, classifier, CSRM, pseudo labels, verification."""
+
+import argparse
+import os.path as osp
+
+from csrm_plugin.cli import run_tool
+
+
+def build_parser():
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog='Stages whose inputs, code and settings have not changed are skipped, and it says so. After a crash or '
+        'a kill, call it again. Each stage writes a card.json with what it stands on; compare with tools/doctor.py.',
+    )
+    add = parser.add_argument
+    add('name', help='demo, msrc, voc, coco (mmcfg/pipelines), or a YAML file')
+    add('--work-dir', metavar='DIR', help='folder of the run (default: work_dirs/pipeline_NAME)')
+    add('--seed', type=int, help="seed of all trainings (default: the pipeline's)")
+    add('--from', dest='start', metavar='STAGE', help='run everything from this stage on, whatever is there')
+    add('--until', metavar='STAGE', help='stop after this stage')
+    add('--dry-run', action='store_true', help='only say what would run, with the commands')
+    add('--gpus', type=int, default=1, metavar='N', help='processes of each training, by torchrun (default: 1)')
+    return parser
+
+
+def main(args):
+    from rich.console import Console
+
+    from csrm_plugin.pipeline.runner import run_pipeline
+
+    root = osp.dirname(osp.dirname(osp.abspath(__file__)))
+    run_pipeline(
+        args.name, root, Console(), work_dir=args.work_dir, seed=args.seed, start=args.start, until=args.until,
+        dry_run=args.dry_run, gpus=args.gpus)  # fmt: skip
+
+
+if __name__ == '__main__':
+    run_tool(main, build_parser())
