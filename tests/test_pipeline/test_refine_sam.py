@@ -75,13 +75,17 @@ def test_writes_what_the_function_gives(data, refine, tmp_path, workers):
     assert files(tmp_path / 'out') == {'labels.json', *(f'{name}.png' for name in IDS)}
 
 
-def test_thresholds_reach_the_function(data, refine, tmp_path):
-    refine(min_mask_overlap=0.9, min_label_coverage=1.0)
-    refine('other', min_mask_overlap=1, min_label_coverage=1)
-    for name, (labels, masks) in data.items():
-        np.testing.assert_array_equal(
-            read_label_png(tmp_path / 'out' / f'{name}.png'), enhance_labels(labels, masks, 0.9, 1)
-        )
+@pytest.mark.parametrize('thresholds', [(0.99, 0.7), (0.65, 0.99)])
+def test_thresholds_reach_the_function(data, refine, tmp_path, thresholds):
+    """A mask of which the class fills a part, and which covers a part of the class."""
+    labels, masks = data['a'][0] * 0, data['a'][1][:1]
+    labels[3:7, 3:8] = 2
+    save_label_png(tmp_path / 'labels' / 'a.png', labels, PALETTE)
+    assert (enhance_labels(labels, masks, 0.99, 0.5) != enhance_labels(labels, masks, 0.99, 0.99)).any()
+    refine(min_mask_overlap=thresholds[0], min_label_coverage=thresholds[1])
+    np.testing.assert_array_equal(
+        read_label_png(tmp_path / 'out' / 'a.png'), enhance_labels(labels, masks, *thresholds)
+    )
 
 
 def test_manifest_says_what_was_done(data, refine, tmp_path):

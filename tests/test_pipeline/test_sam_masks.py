@@ -306,6 +306,9 @@ class TestLoading:
     def load(self, checkpoint):
         return sam_masks.load_sam(str(checkpoint))
 
+    def test_folders_stay_off_the_network(self, tiny):
+        assert sam_masks._locate(tiny) == (tiny, True)
+
     @pytest.mark.parametrize(
         'name', ['no/such/folder', './nothing', '/no/where', 'sam', '~/sam', 'a/', '../a', 'a b/c']
     )
@@ -498,6 +501,11 @@ class TestPictures:
         self.make(pictures, tmp_path)
         assert read_masks(tmp_path / 'out', 'a', (100, 75)).any()
         assert self.make(pictures, tmp_path)['skipped'] == 3
+
+    def test_name_of_the_manifest(self, pictures, tmp_path):
+        (pictures / 'a.jpg').rename(pictures / 'masks.jpg')
+        with pytest.raises(UserError, match='a picture may not be called `masks`'):
+            self.make(pictures, tmp_path)
 
     def test_masks_of_unknown_origin(self, pictures, tmp_path):
         (tmp_path / 'out').mkdir()
