@@ -19,7 +19,11 @@ import traceback
 
 from mmengine.config import DictAction
 
+from .processes import die_with_parent
 from .utils import UserError
+
+#: Set by `tools/pipeline.py`: what it starts, and what that starts (torchrun's processes), must not outlive it.
+DIE_WITH_PARENT = 'CSRM_DIE_WITH_PARENT'
 
 #: Exit status of a tool that the user stopped with Ctrl-C (128 + SIGINT, as shells have it).
 INTERRUPTED = 130
@@ -165,6 +169,8 @@ def run_tool(main, parser, argv=None):
         SystemExit: Always.
     """
     args = add_debug_argument(parser).parse_args(argv)
+    if os.environ.get(DIE_WITH_PARENT):
+        die_with_parent()
     if 'LOCAL_RANK' not in os.environ and getattr(args, 'local_rank', None) is not None:
         os.environ['LOCAL_RANK'] = str(args.local_rank)
     # A log line that cannot be written (closed pipe, full disk) must not cost a traceback of its own each.

@@ -78,12 +78,17 @@ def explain_broken_pool(workers: int):
         ) from error
 
 
+def die_with_parent() -> None:
+    """Let this process end when its parent does, even if that is killed. Linux only; elsewhere nothing happens."""
+    if sys.platform == 'linux':
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
 def _prepare_worker(parent):
     """Leave Ctrl-C to the parent, and die with it, even if it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if sys.platform == 'linux':
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
+    die_with_parent()
+    if sys.platform == 'linux' and os.getppid() != parent:
+        os._exit(1)

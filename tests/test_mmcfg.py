@@ -1,33 +1,63 @@
 """Every config in `mmcfg/` is loaded, keeps the promises that tools and sweeps rely on, and its model is built."""
 
+import json
 import pathlib
 
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+from mmseg.models import EncoderDecoder
+from mmseg.models.decode_heads import DepthwiseSeparableASPPHead
 from mmseg.registry import DATASETS, MODELS
 
-import csrm_plugin  # noqa: F401  (registers)
+from csrm_plugin.engine.testing import prepare_testing, run_test
+from csrm_plugin.engine.training import prepare_training
+from csrm_plugin.models.decode_heads import DeepLabV2Head
 
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIGS = sorted(path for path in (ROOT / 'mmcfg').rglob('*.py') if '_base_' not in path.parts)
 NAMES = [str(path.relative_to(ROOT / 'mmcfg')) for path in CONFIGS]
+#: The verification step: fully supervised networks on a folder of label maps. All others learn from image-level labels.
+VERIFICATION = [name for name in NAMES if name.startswith('deeplab')]
+
+#: Pictures of the demo, few and small: width and height in pixels.
+SMALL_DATA = dict(image_size=(64, 48), num_train=8, num_val=2)
 
 
 @pytest.fixture(autouse=True)
-def _scope():
+def _scope(monkeypatch):
     init_default_scope('mmseg')
+    monkeypatch.delenv('PSEUDO_LABELS', raising=False)
 
 
-@pytest.fixture(params=CONFIGS, ids=NAMES)
+def load(name):
+    return Config.fromfile(ROOT / 'mmcfg' / name)
+
+
+@pytest.fixture(params=NAMES)
 def config(request):
-    return Config.fromfile(request.param)
+    return load(request.param)
+
+
+@pytest.fixture(params=[name for name in NAMES if name not in VERIFICATION])
+def weak_config(request):
+    return load(request.param)
+
+
+@pytest.fixture(params=VERIFICATION)
+def verification_config(request):
+    return load(request.param)
 
 
 def test_all_methods_and_data_sets_are_there():
     wanted = {f'{method}_{data}.py' for method in ('cam', 'puzzle', 'csrm') for data in ('voc', 'coco', 'msrc', 'demo')}
     wanted |= {'csrm_voc_released.py'}
+    wanted |= {f'deeplabv2_{which}_pseudo.py' for which in ('r101_voc', 'r101_coco', 'mobilenetv2_msrc', 'r18_demo')}
+    wanted |= {
+        f'deeplabv3plus_{which}_pseudo.py' for which in ('rs269_voc', 'rs269_coco', 'mobilenetv2_msrc', 'r18_demo')
+    }
     assert wanted <= set(NAMES)
     assert sum(name.startswith('ablations/csrm_msrc') for name in NAMES) == 4
 
@@ -37,24 +67,34 @@ def test_promised_keys_exist(config):
     assert config.custom_imports.allow_failed_imports is False
     assert {'seed', 'deterministic'} <= set(config.randomness)
     assert config.load_from is None and config.resume is False
-    assert config.train_cfg.max_epochs > 0
-    assert config.train_dataloader.sampler.type == 'DefaultSampler'  # an epoch ends
+    if config.train_cfg.type == 'IterBasedTrainLoop':
+        assert config.train_cfg.max_iters > 0
+        assert config.train_dataloader.sampler.type == 'InfiniteSampler'
+        assert not config.log_processor.by_epoch and not config.default_hooks.checkpoint.by_epoch
+        assert not any(scheduler.by_epoch for scheduler in config.param_scheduler)
+        assert 'max_batch_per_process' not in config  # accumulated iterations would be no updates
+    else:
+        assert config.train_cfg.max_epochs > 0
+        assert config.train_dataloader.sampler.type == 'DefaultSampler'  # an epoch ends
+        assert config.log_processor.by_epoch and config.default_hooks.checkpoint.by_epoch
     assert config.train_dataloader.drop_last  # ASPP's pooled branch cannot normalise a single picture
     assert config.val_evaluator.type == config.test_evaluator.type == 'WSSSMetric'
     if 'global_batch_size' in config:
         assert config.auto_scale_lr.base_batch_size == config.global_batch_size
 
 
-def test_training_pipeline_names_no_step_that_reads_masks(config):
-    steps = [step.type for step in config.train_dataloader.dataset.pipeline]
-    assert not any('Annotation' in step for step in steps)
+def test_training_pipeline_names_no_step_that_reads_masks(weak_config):
+    dataset = weak_config.train_dataloader.dataset
+    steps = [step.type for step in dataset.pipeline]
+    assert not any('Annotation' in step or 'LoadPseudoLabels' in step for step in steps)
+    assert 'pseudo_label_dir' not in dataset and 'with_masks' not in dataset
     assert steps[-1] == 'PackWSSSInputs'
 
 
-def test_model_is_built_and_counts_classes_like_the_data_set(config):
+def test_model_is_built_and_counts_classes_like_the_data_set(weak_config):
     with torch.device('meta'):
-        model = MODELS.build(config.model)
-    classes = DATASETS.get(config.train_dataloader.dataset.type).METAINFO['classes']
+        model = MODELS.build(weak_config.model)
+    classes = DATASETS.get(weak_config.train_dataloader.dataset.type).METAINFO['classes']
     network = getattr(model, 'student', model)
     assert network.cam_head.num_classes == len(classes) - 1
     if hasattr(model, 'student'):
@@ -64,7 +104,7 @@ def test_model_is_built_and_counts_classes_like_the_data_set(config):
 
 @pytest.mark.parametrize('name', [name for name in NAMES if name.startswith('csrm')])
 def test_settings_that_sweeps_vary_are_in_the_config(name):
-    config = Config.fromfile(ROOT / 'mmcfg' / name)
+    config = load(name)
     assert 0 <= config.model.pseudo_label.bg_threshold <= config.model.pseudo_label.fg_threshold <= 1
     for term in ('loss_s2c', 'loss_u', 'loss_m'):
         assert 0 < config.model[term].loss_weight <= 1
@@ -73,7 +113,7 @@ def test_settings_that_sweeps_vary_are_in_the_config(name):
 
 
 def test_csrm_voc_is_the_paper():
-    config = Config.fromfile(ROOT / 'mmcfg' / 'csrm_voc.py')
+    config = load('csrm_voc.py')
     assert config.global_batch_size == 32 and config.train_cfg.max_epochs == 15
     assert config.optim_wrapper.optimizer == dict(type='SGD', lr=0.007, momentum=0.9, weight_decay=1e-4)
     assert config.optim_wrapper.paramwise_cfg.custom_keys.decode_head.lr_mult == 10
@@ -85,7 +125,7 @@ def test_csrm_voc_is_the_paper():
 
 
 def test_released_config_changes_what_the_released_code_changes():
-    config = Config.fromfile(ROOT / 'mmcfg' / 'csrm_voc_released.py')
+    config = load('csrm_voc_released.py')
     assert config.model.pseudo_label.fg_threshold == 0.30 and config.model.loss_c.label_smoothing == 0.1
     assert config.model.loss_m.num_queries == 256 and config.model.loss_m.num_negatives == 50
     assert config.model.backbone.norm_eval and not config.model.backbone.norm_cfg.requires_grad
@@ -94,3 +134,104 @@ def test_released_config_changes_what_the_released_code_changes():
     # sigma stays at 0.5, the weight of the term rises instead
     attributes = [hook.get('attribute') for hook in config.custom_hooks]
     assert 'sigma_s2c' not in attributes and 'loss_s2c.loss_weight' in attributes
+
+
+def test_verification_trains_on_label_maps_and_is_scored_with_masks(verification_config):
+    train, val = verification_config.train_dataloader.dataset, verification_config.val_dataloader.dataset
+    steps = [step.type for step in train.pipeline]
+    # Labels come before whatever changes the size, and no step reads a mask.
+    assert steps == [
+        'LoadImageFromFile',
+        'LoadPseudoLabels',
+        'RandomResize',
+        'RandomCrop',
+        'RandomFlip',
+        'PackWSSSInputs',
+    ]
+    assert train.pseudo_label_dir == 'work_dirs/pseudo_labels'
+    assert 'pseudo_label_dir' not in val and verification_config.test_dataloader.dataset == val
+    assert 'LoadOptionalAnnotations' in [step.type for step in val.pipeline]
+    assert verification_config.val_evaluator.pseudo_label == dict(source='seg')
+    assert (
+        verification_config.tta_model.type == 'WSSSTTAModel'
+        and len(verification_config.tta_pipeline[1].transforms) == 4
+    )
+
+
+def test_verification_pads_to_the_crop_with_255(verification_config):
+    preprocessor = verification_config.model.data_preprocessor
+    (crop,) = [step for step in verification_config.train_dataloader.dataset.pipeline if step.type == 'RandomCrop']
+    assert tuple(preprocessor.size) == tuple(crop.crop_size) and preprocessor.seg_pad_val == 255
+    assert preprocessor.get('size_divisor') is None
+    MODELS.build(preprocessor)
+
+
+def test_verification_network_counts_classes_like_the_data_set(verification_config):
+    with torch.device('meta'):
+        model = MODELS.build(verification_config.model)
+    classes = DATASETS.get(verification_config.train_dataloader.dataset.type).METAINFO['classes']
+    assert isinstance(model, EncoderDecoder)
+    assert model.decode_head.num_classes == model.decode_head.out_channels == len(classes)
+    assert model.decode_head.ignore_index == 255 and model.decode_head.loss_decode.avg_non_ignore
+    assert isinstance(model.decode_head, (DeepLabV2Head, DepthwiseSeparableASPPHead))
+
+
+def test_label_folder_comes_from_the_environment(monkeypatch):
+    monkeypatch.setenv('PSEUDO_LABELS', 'labels/of/mine')
+    for name in VERIFICATION:
+        assert load(name).train_dataloader.dataset.pseudo_label_dir == 'labels/of/mine'
+
+
+@pytest.mark.parametrize(
+    ('data', 'crop', 'iterations', 'lr'), [('voc', 321, 10000, 2.5e-4), ('coco', 481, 20000, 2e-4)]
+)
+def test_deeplabv2_has_the_settings_of_its_paper(data, crop, iterations, lr):
+    config = load(f'deeplabv2_r101_{data}_pseudo.py')
+    assert config.train_cfg.max_iters == iterations and config.global_batch_size == 10
+    assert config.optim_wrapper.optimizer == dict(type='SGD', lr=lr, momentum=0.9, weight_decay=5e-4)
+    assert config.optim_wrapper.paramwise_cfg.custom_keys.decode_head.lr_mult == 10
+    assert [scheduler.power for scheduler in config.param_scheduler] == [0.9]
+    steps = {step.type: step for step in config.train_dataloader.dataset.pipeline}
+    assert steps['RandomCrop'].crop_size == (crop, crop) and steps['RandomResize'].ratio_range == (0.5, 1.5)
+    with torch.device('meta'):
+        model = MODELS.build(config.model).train()
+    assert model(torch.zeros(1, 3, crop, crop, device='meta'), mode='tensor').shape[2:] == (crop // 8 + 1,) * 2
+    assert [conv.dilation[0] for conv in model.decode_head.conv_seg] == [6, 12, 18, 24]
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert len(norms) == 104
+    assert not any(norm.training or norm.weight.requires_grad or norm.bias.requires_grad for norm in norms)
+
+
+@pytest.mark.parametrize(('data', 'lr'), [('voc', 0.007), ('coco', 0.004)])
+def test_deeplabv3plus_has_the_settings_of_the_paper(data, lr):
+    config = load(f'deeplabv3plus_rs269_{data}_pseudo.py')
+    assert config.train_cfg.max_epochs == 50
+    assert config.global_batch_size == 32 and config.max_batch_per_process == 8
+    assert config.optim_wrapper.optimizer == dict(type='SGD', lr=lr, momentum=0.9, weight_decay=1e-4)
+    assert config.optim_wrapper.paramwise_cfg.custom_keys.decode_head.lr_mult == 10
+    assert [scheduler.power for scheduler in config.param_scheduler] == [0.9]
+    steps = {step.type: step for step in config.train_dataloader.dataset.pipeline}
+    assert steps['RandomCrop'].crop_size == (512, 512) and steps['RandomResize'].ratio_range == (0.5, 2.0)
+    assert config.model.backbone.depth == 269
+    with torch.device('meta'):
+        model = MODELS.build(config.model)
+        features = model.extract_feat(torch.zeros(2, 3, 512, 512))
+    assert [tuple(feature.shape[1:]) for feature in features] == [(256, 128, 128), (2048, 32, 32)]
+
+
+def test_verification_demo_trains_and_is_scored_with_augmentation(tmp_path, monkeypatch):
+    monkeypatch.setenv('DEMO_ROOT', str(tmp_path / 'data'))
+    monkeypatch.setenv('PSEUDO_LABELS', str(tmp_path / 'data' / 'SegmentationClass'))
+    options = {'train_cfg.max_epochs': 1, 'train_dataloader.batch_size': 4}
+    for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        options |= {f'{loader}.num_workers': 0, f'{loader}.persistent_workers': False}
+        options |= {f'{loader}.dataset.{key}': value for key, value in SMALL_DATA.items()}
+    config = str(ROOT / 'mmcfg' / 'deeplabv2_r18_demo_pseudo.py')
+    runner = Runner.from_cfg(prepare_training(config, options, work_dir=str(tmp_path / 'run')))
+    runner.train()
+    assert runner.iter == 2
+    checkpoint, result = str(tmp_path / 'run' / 'epoch_1.pth'), tmp_path / 'report.json'
+    run_test(prepare_testing(config, checkpoint, options, work_dir=str(tmp_path), tta=True), json_path=str(result))
+    report = json.loads(result.read_text())
+    assert 0 <= report['seg/mIoU'] <= 100 and 'cam/mIoU' not in report
+    assert report['context']['scales'] == [0.5, 1.0, 1.5, 2.0] and report['context']['flip'] is True

@@ -1,5 +1,6 @@
 """A folder in VOC layout of which only the image-level labels are used for training."""
 
+import logging
 import os.path as osp
 
 import mmengine.fileio as fileio
@@ -9,7 +10,7 @@ from mmseg.registry import DATASETS
 
 from csrm_plugin.utils import MissingFileError, UserError
 
-from . import voc_layout
+from . import label_folder, voc_layout
 
 
 @DATASETS.register_module()
@@ -21,7 +22,8 @@ class ImageLabelDataset(BaseSegDataset):
     they are those of the label file, background first.
 
     A data info has ``img_path``, ``img_id`` (str), ``image_labels`` (float32 (C,), 0 or 1, without background),
-    ``label_map``, ``reduce_zero_label``, ``seg_fields``, and ``seg_map_path`` only where masks may be read.
+    ``label_map``, ``reduce_zero_label``, ``seg_fields``, and ``seg_map_path`` only where masks may be read or
+    ``pseudo_label_dir`` is set; then also ``num_classes``, K of the label maps.
 
     Args:
         ann_file (str): Split list, one id per line. All pictures of the folder where empty.
@@ -32,12 +34,16 @@ class ImageLabelDataset(BaseSegDataset):
             yes, unless the split has no mask at all (such as VOC test). Where True, each picture must have one.
         with_labels (bool, optional): Whether there must be labels. Default (None): yes, except in test mode for a
             split that has no masks either: it can only be predicted. Where False, no label file is looked for.
+        pseudo_label_dir (str, optional): Folder of label maps ``<id>.png``, relative to the working directory, that
+            take the place of the masks, in training too, for :class:`LoadPseudoLabels`. The methods that learn from
+            image-level labels never set it.
         **kwargs: Passed on to :class:`mmseg.datasets.BaseSegDataset`: ``metainfo``, ``pipeline``, ``test_mode``,
             ``img_suffix``, ``indices`` and so on.
 
     Raises:
-        MissingFileError: A folder, split list, label file, picture or mask is missing.
-        UserError: The split is empty, ids have no label, or the classes are not those of the label file.
+        MissingFileError: A folder, split list, label file, picture, mask or label map is missing.
+        UserError: The split is empty, ids have no label, or the classes are not those of the label file or of the
+            folder of label maps.
     """
 
     #: Environment variable that the configs read the data root from; for error messages.
@@ -53,6 +59,7 @@ class ImageLabelDataset(BaseSegDataset):
         data_prefix=None,
         with_masks=None,
         with_labels=None,
+        pseudo_label_dir=None,
         metainfo=None,
         backend_args=None,
         **kwargs,
@@ -62,6 +69,7 @@ class ImageLabelDataset(BaseSegDataset):
         self.label_file = label_file
         self.with_masks = with_masks
         self.with_labels = with_labels
+        self.pseudo_label_dir = pseudo_label_dir
         if 'classes' not in self.METAINFO and 'classes' not in (metainfo or {}):
             metainfo = dict(metainfo or {}, classes=self._classes_of_label_file(data_root, ann_file, backend_args))
         super().__init__(
@@ -108,8 +116,9 @@ class ImageLabelDataset(BaseSegDataset):
         """
         self._check_root(self.data_root, self.backend_args)
         ids = self._read_ids()
-        with_masks = self._find_masks(ids)
-        labels = self._read_labels(ids, with_masks)
+        label_maps = self._find_label_maps(ids) if self.pseudo_label_dir else None
+        with_masks = label_maps is None and self._find_masks(ids)
+        labels = self._read_labels(ids, with_masks or label_maps is not None)
         data_list = []
         for image_id in ids:
             data_info = dict(
@@ -119,7 +128,9 @@ class ImageLabelDataset(BaseSegDataset):
                 reduce_zero_label=self.reduce_zero_label,
                 seg_fields=[],
             )
-            if with_masks:
+            if label_maps is not None:
+                data_info.update(seg_map_path=osp.join(self.pseudo_label_dir, f'{image_id}.png'), **label_maps)
+            elif with_masks:
                 data_info['seg_map_path'] = osp.join(self.data_prefix['seg_map_path'], image_id + self.seg_map_suffix)
             if labels is not None:
                 data_info['image_labels'] = voc_layout.multi_hot(labels[image_id], self.image_classes)
@@ -185,6 +196,45 @@ class ImageLabelDataset(BaseSegDataset):
         raise MissingFileError(
             f'{len(missing)} of {len(ids)} masks of {self.ann_file} are not in {folder}, for example '
             f'{missing[0]}{self.seg_map_suffix}. Add them, or set `with_masks=False` to predict only.'
+        )
+
+    def _find_label_maps(self, ids):
+        """Check ``pseudo_label_dir`` before training starts, and say whose labels it holds.
+
+        Returns:
+            dict: What all data infos get: ``num_classes`` (int) and ``label_map`` (dict | None) of the label maps.
+        """
+        folder = self.pseudo_label_dir
+        split = f' --split {voc_layout.split_name(self.ann_file)}' if self.ann_file else ''
+        label_folder.require_files(
+            folder,
+            ids,
+            'label maps',
+            hint=f'Make them with `python tools/pseudo_labels.py CONFIG CHECKPOINT --out {folder}{split}`, or set '
+            '`train_dataloader.dataset.pseudo_label_dir` (default: $PSEUDO_LABELS) to the folder that holds them.',
+        )
+        masks = self.data_prefix['seg_map_path']
+        own_masks = osp.realpath(folder) == osp.realpath(masks)
+        # Masks have the indices of all classes; labels that a model made have those of the classes that it was given.
+        classes = self._metainfo['classes'] if self.label_map is None or not own_masks else self.METAINFO['classes']
+        self._check_manifest(folder, classes)
+        if own_masks and not self.test_mode:
+            print_log(
+                f'fully supervised: training reads the true masks of {masks}', logger='current', level=logging.WARNING
+            )
+        else:
+            print_log(f'Label maps of {self.ann_file or self.data_root} are those of {folder}.', logger='current')
+        return dict(num_classes=len(classes), label_map=self.label_map if own_masks else None)
+
+    @staticmethod
+    def _check_manifest(folder, classes):
+        """Label maps hold indices, so where the folder says its classes, names and order must agree."""
+        found = (label_folder.read_manifest(folder) or {}).get('classes')
+        if found is None or list(found) == list(classes):
+            return
+        raise UserError(
+            f'The label maps of {folder} have the classes {", ".join(map(str, found))}, but the data set has '
+            f'{", ".join(classes)}. Set `pseudo_label_dir` to labels that were made for this data set.'
         )
 
     def _read_labels(self, ids, with_masks):

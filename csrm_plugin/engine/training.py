@@ -4,6 +4,7 @@ import glob
 import logging
 import os.path as osp
 import re
+import zipfile
 
 import torch
 from mmengine.logging import print_log
@@ -88,21 +89,27 @@ def find_latest_checkpoint(folder):
     """The newest training checkpoint in a work directory, or None.
 
     It is the one that ``last_checkpoint`` names (also after the folder was moved); without that file, the
-    ``epoch_*.pth`` or ``iter_*.pth`` with the highest number.
+    ``epoch_*.pth`` or ``iter_*.pth`` with the highest number. Files that a kill left half-written are passed over.
     """
+    candidates = []
     note = osp.join(folder, 'last_checkpoint')
     if osp.isfile(note):
         with open(note) as file:
             named = file.read().strip()
-        for path in (osp.join(folder, osp.basename(named)), named):
-            if osp.isfile(path):
-                return path
+        candidates += [osp.join(folder, osp.basename(named)), named]
     numbered = {}
     for path in glob.glob(osp.join(glob.escape(folder), '*.pth')):
         match = re.fullmatch(r'(?:epoch|iter)_(\d+)\.pth', osp.basename(path))
         if match:
             numbered[int(match.group(1))] = path
-    return numbered[max(numbered)] if numbered else None
+    candidates += [numbered[number] for number in sorted(numbered, reverse=True)]
+    for path in dict.fromkeys(candidates):
+        if osp.isfile(path):
+            # The end of a checkpoint is written last: without it, the run was killed while saving.
+            if zipfile.is_zipfile(path):
+                return path
+            print_log(f'{path} is not whole; looking for an older checkpoint.', logger='current', level=logging.WARNING)
+    return None
 
 
 def check_load_from(cfg):

@@ -22,8 +22,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ..datasets import COCO14WSSSDataset, MSRCDataset, SyntheticWSSSDataset, VOC12WSSSDataset, voc_layout
-from ..pipeline import label_folder
+from ..datasets import COCO14WSSSDataset, MSRCDataset, SyntheticWSSSDataset, VOC12WSSSDataset, label_folder, voc_layout
 from ..pipeline.progress import track
 from ..processes import run_unordered
 from ..utils import MissingFileError, UserError

@@ -19,8 +19,8 @@ import numpy as np
 from PIL import Image
 
 from ..datasets import voc_layout
+from ..datasets.label_folder import read_manifest
 from ..utils import MissingFileError, UserError, atomic_write
-from .label_folder import read_manifest
 from .progress import track
 
 COMPETITIONS = ('comp5', 'comp6')

@@ -73,7 +73,21 @@ def load_model(cfg, checkpoint: str, device='cpu'):
             'trained with, or convert it with `tools/convert_checkpoint.py`.'
         )
     model.load_state_dict(tensors, strict=False)
-    return model.to(device).eval()
+    return model.to(check_device(device)).eval()
+
+
+def check_device(name) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        UserError: If torch knows no such device, or this machine has none.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f'--device {name}: {str(error).splitlines()[0]}') from error
+    return device
 
 
 def view_pipeline(test_pipeline, scales) -> list[dict]:

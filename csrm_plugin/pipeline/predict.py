@@ -5,18 +5,17 @@ import glob
 import os
 import os.path as osp
 
-import numpy as np
 from mmengine.registry import init_default_scope
 from mmseg.registry import DATASETS
-from PIL import Image
 
 from ..datasets import voc_layout
+from ..datasets.label_folder import claim_folder
 from ..engine.config import load_config
 from ..models.checkpoint_io import read_checkpoint
 from ..utils import MissingFileError, UserError
 from ..visualization import overlay_labels, save_label_png, save_picture
+from . import cards
 from .inference import MultiScalePredictor, load_model
-from .label_folder import claim_folder
 from .pseudo_labels import (
     LabelWork,
     default_device,
@@ -24,6 +23,8 @@ from .pseudo_labels import (
     describe_labels,
     label_pictures,
     labels_of,
+    read_rgb,
+    refuse_source_folders,
     settings_for,
 )
 
@@ -61,18 +62,20 @@ def predict_pictures(config, checkpoint, pictures, out_dir, settings=None, label
     """
     cfg = load_config(config, cfg_options)
     infos = find_pictures(pictures)
+    refuse_source_folders(infos, [out_dir])
     classes, palette = classes_of(cfg, checkpoint)
     if label_file is not None:
         add_labels(infos, label_file, classes)
     settings = settings_for(cfg, dict(settings or {}, unrestricted=label_file is None))
     model = load_model(cfg, checkpoint, device or default_device())
-    stands_on = describe(config, checkpoint, model, cfg_options, amp, tile)
-    settings_there = {**describe_labels(settings), **stands_on, 'overlays': overlays}
+    stands_on = describe(cfg, checkpoint, model, amp, tile)
+    labels_hash = None if label_file is None else cards.file_hash(label_file)
+    settings_there = {**describe_labels(settings), **stands_on, 'overlays': overlays, 'labels_sha256': labels_hash}
     claim_folder(out_dir, dict(classes=list(classes), palette=palette, settings=settings_there))
     work = LabelWork(cfg, MultiScalePredictor(model, settings.flip, tile, amp), {out_dir: settings}, palette,
                      workers=workers)  # fmt: skip
     finish = functools.partial(finish_picture, overlays=overlays)
-    return label_pictures(infos, work, 'Pictures', finish)
+    return label_pictures(infos, work, 'Pictures', finish, newer=True)
 
 
 def finish_picture(task, overlays: bool) -> None:
@@ -80,8 +83,7 @@ def finish_picture(task, overlays: bool) -> None:
     (path, settings), = task.outputs  # fmt: skip
     labels = labels_of(task, settings)
     if overlays:
-        with Image.open(task.image) as picture:
-            image = np.array(picture.convert('RGB'))
+        image = read_rgb(task.image)
         folder, name = osp.split(path)
         save_picture(osp.join(folder, OVERLAYS, name), overlay_labels(image, labels, task.palette))
     save_label_png(path, labels, task.palette)

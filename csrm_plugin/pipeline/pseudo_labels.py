@@ -3,14 +3,17 @@
 import inspect
 import os.path as osp
 import time
+import zipfile
+import zlib
 from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 import torch
 from mmengine.registry import init_default_scope
 from mmseg.registry import DATASETS
-from PIL import Image
+from PIL import Image, ImageOps
 
+from ..datasets.label_folder import claim_folder, read_label_png
 from ..engine.config import load_config
 from ..engine.testing import weights_of
 from ..functional import cam_pseudo_labels, check_thresholds, normalize_cam
@@ -18,14 +21,15 @@ from ..processes import available_cores, run_unordered
 from ..refine import DenseCRF, dense_crf
 from ..utils import UserError, atomic_write
 from ..visualization import save_label_png
-from .cards import file_hash
+from .cards import config_hash, config_settings, file_hash
 from .inference import MultiScalePredictor, load_model, view_loader, view_pipeline
-from .label_folder import claim_folder, read_label_png
 from .progress import track
 from .shards import take_shard
 
 #: Sub-folder of the saved CAMs.
 CAMS = 'cams'
+#: File of the pictures that did not fit into the memory in one piece.
+TILED = 'tiled.txt'
 #: Which classes a picture may get.
 RESTRICTIONS = ('labels', 'classifier', 'none')
 
@@ -120,13 +124,18 @@ def labels_of(task: LabelTask, settings: LabelSettings) -> np.ndarray:
     """The label map (H, W), uint8, 0..K-1, 255 uncertain, that ``settings`` make of a task's maps."""
     image = None
     if settings.crf is not None:
-        with Image.open(task.image) as picture:
-            image = np.array(picture.convert('RGB'))
+        image = read_rgb(task.image)
     maps = task.maps.astype(np.float32)
     labels = (labels_from_cams if settings.source == 'cam' else labels_from_probs)(image, maps, settings)
     names = np.full(256, 255, dtype=np.uint8)
     names[: len(task.classes) + 1] = [0, *task.classes]
     return names[labels]
+
+
+def read_rgb(path) -> np.ndarray:
+    """A picture (H, W, 3), uint8, RGB, turned as its camera says, as the pipelines of the host read it."""
+    with Image.open(path) as picture:
+        return np.array(ImageOps.exif_transpose(picture).convert('RGB'))
 
 
 def labels_from_cams(image, cams, settings) -> np.ndarray:
@@ -260,13 +269,15 @@ def make_pseudo_labels(
     _check_classes(cfg, dataset)
     predictor = MultiScalePredictor(model, settings.flip, tile, amp)
     classes, palette = dataset.metainfo['classes'], [list(colour) for colour in dataset.metainfo['palette']]
-    stands_on = describe(config, checkpoint, model, cfg_options, amp, tile)
+    stands_on = describe(cfg, checkpoint, model, amp, tile)
     for folder, how in folders.items():
         claim_folder(
             folder, dict(classes=list(classes), palette=palette, settings={**describe_labels(how), **stands_on})
         )
 
-    infos = take_shard([dataset.get_data_info(index) for index in range(len(dataset))], shard)
+    infos = [dataset.get_data_info(index) for index in range(len(dataset))]
+    refuse_source_folders(infos, folders)
+    infos = take_shard(infos, shard)
     work = LabelWork(cfg, predictor, folders, palette, save_cams, workers)
     done = label_pictures(infos, work, f'Labels of {split}')
     return dict(**done, split=split, source=settings.source)
@@ -293,7 +304,7 @@ class LabelWork:
     workers: int | None = None
 
 
-def label_pictures(infos, work: LabelWork, description: str, finish=finish_label) -> dict:
+def label_pictures(infos, work: LabelWork, description: str, finish=finish_label, newer=False) -> dict:
     """Predict the pictures that have no files yet, and write those.
 
     Args:
@@ -301,6 +312,7 @@ def label_pictures(infos, work: LabelWork, description: str, finish=finish_label
         work (LabelWork): What to do.
         description (str): Shown beside the progress.
         finish (Callable[[LabelTask], None]): Writes the files of one picture; runs in worker processes.
+        newer (bool): Whether files count as done only if they are newer than their picture.
 
     Returns:
         dict: ``pictures``, ``made``, ``skipped``, ``seconds``, ``images_per_second``, ``tiled`` (names of pictures
@@ -308,25 +320,27 @@ def label_pictures(infos, work: LabelWork, description: str, finish=finish_label
     """
     begin = time.monotonic()
     workers = min(max(available_cores() - 1, 1), 8) if work.workers is None else work.workers
-    todo = [info for info in infos if not is_done(work.folders, info['img_id'], len(work.palette), work.save_cams)]
+    todo = [info for info in infos if not is_done(work.folders, info, len(work.palette), work.save_cams, newer)]
+    first = next(iter(work.folders))
     settings = next(iter(work.folders.values()))
     loader = view_loader(
         todo, view_pipeline(work.cfg.test_dataloader.dataset.pipeline, settings.scales),
         min(work.cfg.test_dataloader.get('num_workers', 0), len(todo)))  # fmt: skip
-    tiled = []
 
     def tasks():
         """Tasks for the workers; inference happens here, between two of them."""
         for info, batch in zip(todo, loader):
             prediction = work.predictor(batch['inputs'], batch['data_samples'][0].ori_shape[:2])
             if prediction.tile is not None:
-                tiled.append(info['img_id'])
+                note_tiled(first, info['img_id'], prediction.tile)
             outputs = [(label_path(folder, info['img_id']), how) for folder, how in work.folders.items()]
             yield make_task(prediction, info, outputs, work.palette, work.save_cams)
 
     for _ in track(run_unordered(finish, tasks(), workers), len(todo), description):
         pass
     seconds = time.monotonic() - begin
+    noted = read_tiled(first)
+    tiled = [info['img_id'] for info in infos if info['img_id'] in noted]
     return dict(
         pictures=len(infos), made=len(todo), skipped=len(infos) - len(todo), seconds=round(seconds, 1),
         images_per_second=round(len(todo) / seconds, 3), tiled=tiled)  # fmt: skip
@@ -402,11 +416,11 @@ def describe_labels(settings: LabelSettings) -> dict:
     return values
 
 
-def describe(config, checkpoint, model, cfg_options=None, amp=False, tile=None) -> dict:
+def describe(cfg, checkpoint, model, amp=False, tile=None) -> dict:
     """What the predictions stand on, for ``labels.json``."""
     return dict(
-        config=osp.basename(config),
-        options={key: str(value) for key, value in sorted((cfg_options or {}).items())},
+        config=osp.basename(cfg.filename),
+        config_hash=config_hash(config_settings(cfg)),
         checkpoint=osp.basename(checkpoint),
         checkpoint_sha256=file_hash(checkpoint),
         weights=weights_of(model) or type(model).__name__,  # where there is one network only, its kind
@@ -420,11 +434,13 @@ def label_path(out_dir, image_id) -> str:
     return osp.join(out_dir, f'{image_id}.png')
 
 
-def is_done(folders, image_id, num_classes, with_cams=False) -> bool:
+def is_done(folders, info, num_classes, with_cams=False, newer=False) -> bool:
     """Whether a picture has its files already in all of the folders (the CAMs in the first), and whole ones."""
-    paths = [label_path(folder, image_id) for folder in folders]
+    paths = [label_path(folder, info['img_id']) for folder in folders]
     wanted = [*paths, *([cam_path(paths[0])] if with_cams else [])]
     if not all(map(osp.exists, wanted)):
+        return False
+    if newer and osp.getmtime(info['img_path']) > osp.getmtime(paths[0]):
         return False
     try:
         for path in paths:
@@ -432,7 +448,30 @@ def is_done(folders, image_id, num_classes, with_cams=False) -> bool:
         if with_cams:
             with np.load(wanted[-1]) as saved:
                 saved['cams'], saved['classes']
-    except (UserError, OSError, ValueError, KeyError, EOFError) as error:
+    except (UserError, OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         print(f'{error}; it is made again', flush=True)
         return False
     return True
+
+
+def refuse_source_folders(infos, folders) -> None:
+    """Raise ``UserError`` if a folder to be written holds a picture that is read: PNG pictures would be overwritten."""
+    sources = {osp.realpath(osp.dirname(info['img_path'])) for info in infos}
+    for folder in folders:
+        if osp.realpath(folder) in sources:
+            raise UserError(f'--out: `{folder}` holds the pictures themselves; give another folder')
+
+
+def note_tiled(folder, image_id, tile) -> None:
+    """Remember beside the labels that a picture was cut; one line each, so that calls and shards may share the file."""
+    with open(osp.join(folder, TILED), 'a') as file:
+        file.write(f'{image_id} {tile}\n')
+
+
+def read_tiled(folder) -> set[str]:
+    """Ids of the pictures of a folder that were cut into tiles."""
+    path = osp.join(folder, TILED)
+    if not osp.isfile(path):
+        return set()
+    with open(path) as file:
+        return {line.rsplit(' ', 1)[0] for line in file}

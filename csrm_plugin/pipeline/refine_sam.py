@@ -8,11 +8,11 @@ import numpy as np
 from rich.console import Console
 
 from ..datasets import voc_layout
+from ..datasets.label_folder import MANIFEST, claim_folder, read_label_png, read_manifest, require_files
 from ..processes import run_unordered
 from ..refine.sam import MASK_SUFFIXES, check_overlaps, enhance_labels, import_coder, read_masks
 from ..utils import MissingFileError, UserError
 from ..visualization import save_label_png
-from .label_folder import MANIFEST, claim_folder, read_label_png, read_manifest, require_files
 from .progress import track
 from .shards import take_shard
 

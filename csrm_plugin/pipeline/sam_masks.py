@@ -18,10 +18,10 @@ from PIL import Image, ImageOps
 from rich.console import Console
 
 from ..datasets import voc_layout
+from ..datasets.label_folder import require_files
 from ..processes import run_unordered
 from ..refine.sam import import_coder, mask_record, read_records
 from ..utils import MissingFileError, UserError, write_json
-from .label_folder import require_files
 from .progress import track
 from .refine_sam import MASKS_MANIFEST, check_workers
 from .shards import take_shard

@@ -11,7 +11,8 @@ default_hooks = dict(
     # Validation is logged at the iteration, like everything else.
     logger=dict(type='LoggerHook', interval=10, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', by_epoch=True, interval=1, max_keep_ckpts=1),
+    # Two, so that one is whole when a run is killed while it saves.
+    checkpoint=dict(type='CheckpointHook', by_epoch=True, interval=1, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
 )
 env_cfg = dict(mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0))

@@ -1,11 +1,16 @@
+import json
+import logging
 import os
 import pickle
 import shutil
 
+import numpy as np
 import pytest
 from mmengine.runner import Runner
 from mmseg.registry import DATASETS
+from PIL import Image
 
+from csrm_plugin.cli import describe_error
 from csrm_plugin.datasets import ImageLabelDataset, image_label_dataset
 from csrm_plugin.utils import MissingFileError, UserError
 
@@ -210,3 +215,131 @@ def test_subclass_can_be_trained_on_some_of_its_classes(voc_folder):
     dataset = Pets(data_root=voc_folder.root, ann_file=TRAIN, metainfo=dict(classes=('background', 'dog')))
     assert labels_of(dataset) == dict(a=[0], b=[1], c=[0])
     assert dataset.get_data_info(0)['label_map'] == {0: 0, 1: 255, 2: 1}
+
+
+@pytest.fixture
+def label_maps(voc_folder, tmp_path):
+    """A folder with a label map for each training picture: none of them is the mask."""
+    folder = tmp_path / 'labels'
+    folder.mkdir()
+    for image_id in 'abc':
+        Image.fromarray(np.full((6, 8), 2, dtype=np.uint8)).save(folder / f'{image_id}.png')
+    return folder
+
+
+@pytest.fixture
+def lines(monkeypatch):
+    """What is logged: pairs of level and text."""
+    found = []
+    monkeypatch.setattr(
+        image_label_dataset,
+        'print_log',
+        lambda message, logger=None, level=logging.INFO: found.append((level, message)),
+    )
+    return found
+
+
+def maps_of(dataset):
+    return [info.get('seg_map_path') for info in map(dataset.get_data_info, range(len(dataset)))]
+
+
+def test_label_maps_take_the_place_of_masks_in_training(voc_folder, label_maps, lines):
+    shutil.rmtree(voc_folder.path('SegmentationClass'))
+    dataset = build(voc_folder, pseudo_label_dir=str(label_maps))
+    assert maps_of(dataset) == [str(label_maps / f'{image_id}.png') for image_id in 'abc']
+    info = dataset.get_data_info(0)
+    assert info['num_classes'] == 3 and info['label_map'] is None
+    assert labels_of(dataset)['a'] == [1, 0]
+    assert [level for level, text in lines if str(label_maps) in text] == [logging.INFO]
+    assert not any('fully supervised' in text for _, text in lines)
+    # In test mode, too: scores against the labels of another model.
+    assert maps_of(build(voc_folder, pseudo_label_dir=str(label_maps), test_mode=True)) == maps_of(dataset)
+
+
+def test_label_maps_need_image_labels_unless_told_otherwise(voc_folder, label_maps):
+    os.remove(voc_folder.path('image_labels.json'))
+    settings = dict(pseudo_label_dir=str(label_maps), metainfo=dict(classes=('background', 'cat', 'dog')))
+    for test_mode in (False, True):
+        with pytest.raises(MissingFileError, match='prepare_data'):
+            build(voc_folder, test_mode=test_mode, **settings)
+    dataset = build(voc_folder, with_labels=False, **settings)
+    assert len(maps_of(dataset)) == 3 and 'image_labels' not in dataset.get_data_info(0)
+
+
+def test_missing_label_maps_are_counted_before_training(voc_folder, label_maps):
+    os.remove(label_maps / 'b.png')
+    with pytest.raises(MissingFileError, match=r'1 of 3 label maps .*b\.png.*tools/pseudo_labels\.py .*--split train'):
+        build(voc_folder, pseudo_label_dir=str(label_maps))
+    with pytest.raises(
+        MissingFileError, match=r'gone` does not exist.*tools/pseudo_labels\.py CONFIG CHECKPOINT --out'
+    ):
+        build(voc_folder, pseudo_label_dir=str(label_maps / 'gone'))
+
+
+@pytest.mark.parametrize('classes', [['background', 'cat', 'cow'], ['background', 'dog', 'cat'], ['cat', 'dog']])
+def test_label_maps_of_other_classes_are_refused(voc_folder, label_maps, classes):
+    (label_maps / 'labels.json').write_text(json.dumps(dict(classes=['background', 'cat', 'dog'], settings={})))
+    assert len(build(voc_folder, pseudo_label_dir=str(label_maps))) == 3
+    (label_maps / 'labels.json').write_text(json.dumps(dict(classes=classes, settings={})))
+    with pytest.raises(UserError, match=f'{", ".join(classes)}, but the data set has background, cat, dog'):
+        build(voc_folder, pseudo_label_dir=str(label_maps))
+
+
+def test_training_on_the_true_masks_is_a_warning(voc_folder, lines, tmp_path):
+    link = tmp_path / 'link'
+    link.symlink_to(voc_folder.path('SegmentationClass'))
+    for folder in (voc_folder.path('SegmentationClass'), str(link)):
+        lines.clear()
+        assert maps_of(build(voc_folder, pseudo_label_dir=folder))[0] == os.path.join(folder, 'a.png')
+        warnings = [text for level, text in lines if level == logging.WARNING]
+        assert len(warnings) == 1 and warnings[0].startswith('fully supervised: training reads the true masks of')
+        assert voc_folder.path('SegmentationClass') in warnings[0]
+    lines.clear()
+    build(voc_folder, VAL, pseudo_label_dir=str(link), test_mode=True)
+    assert all(level != logging.WARNING for level, _ in lines)
+
+
+def test_label_maps_of_some_classes_are_numbered_like_them_and_masks_like_all(voc_folder, label_maps):
+    class Pets(ImageLabelDataset):
+        METAINFO = dict(classes=('background', 'cat', 'dog'))
+
+    settings = dict(data_root=voc_folder.root, ann_file=TRAIN, metainfo=dict(classes=('background', 'dog')))
+    made = Pets(pseudo_label_dir=str(label_maps), **settings).get_data_info(0)
+    assert made['num_classes'] == 2 and made['label_map'] is None
+    masks = Pets(pseudo_label_dir=voc_folder.path('SegmentationClass'), **settings).get_data_info(0)
+    assert masks['num_classes'] == 3 and masks['label_map'] == {0: 0, 1: 255, 2: 1}
+
+
+def test_label_maps_follow_the_picture_through_the_pipeline(voc_folder, label_maps):
+    labels = np.zeros((6, 8), dtype=np.uint8)
+    labels[:, :4] = 1
+    for image_id in 'abc':
+        Image.fromarray(labels).save(label_maps / f'{image_id}.png')
+    pipeline = [
+        dict(type='LoadImageFromFile'),
+        dict(type='LoadPseudoLabels'),
+        dict(type='Resize', scale=(16, 12)),
+        dict(type='RandomFlip', prob=1.0),
+        dict(type='PackWSSSInputs'),
+    ]
+    loader = Runner.build_dataloader(
+        dict(
+            batch_size=3,
+            num_workers=1,
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            dataset=dict(
+                type='ImageLabelDataset', data_root=voc_folder.root, ann_file=TRAIN, pipeline=pipeline,
+                pseudo_label_dir=str(label_maps)),
+        ),
+        seed=0,
+    )  # fmt: skip
+    (batch,) = loader
+    for sample in batch['data_samples']:
+        found = sample.gt_sem_seg.data[0]
+        assert found.shape == (12, 16) and (found[:, 8:] == 1).all() and (found[:, :8] == 0).all()
+
+    Image.fromarray(labels + 2).save(label_maps / 'b.png')
+    with pytest.raises(UserError) as error:
+        list(loader)
+    line = describe_error(error.value)
+    assert 'b.png' in line and 'holds class 3' in line and '\n' not in line

@@ -29,7 +29,7 @@ def test_resume_looks_in_the_work_directory_before_load_from(tmp_path, logged):
     assert start(tmp_path, 'cam.pth', asked='auto') == (False, 'cam.pth')
     assert 'Nothing to resume' in logged[-1]
     newest = tmp_path / 'epoch_2.pth'
-    newest.touch()
+    torch.save({}, newest)
     assert start(tmp_path, 'cam.pth', asked='auto') == (True, str(newest))
     assert start(tmp_path, 'cam.pth', resume=True) == (True, str(newest))
     assert start(tmp_path, 'cam.pth') == (False, 'cam.pth')
@@ -43,19 +43,23 @@ def test_resume_from_a_path(tmp_path):
     assert start(tmp_path / 'work', 'cam.pth', asked=str(given)) == (True, str(given))
     with pytest.raises(MissingFileError, match='no checkpoint'):
         start(tmp_path / 'work', asked=str(tmp_path))
-    (tmp_path / 'iter_7.pth').touch()
+    torch.save({}, tmp_path / 'iter_7.pth')
     assert start(tmp_path / 'work', asked=str(tmp_path)) == (True, str(tmp_path / 'iter_7.pth'))
 
 
 def test_latest_checkpoint(tmp_path):
     assert find_latest_checkpoint(tmp_path / 'nowhere') is None
     for name in ('epoch_9.pth', 'epoch_10.pth', 'best_seg_epoch_11.pth'):
-        (tmp_path / name).touch()
+        torch.save({}, tmp_path / name)
     assert find_latest_checkpoint(tmp_path) == str(tmp_path / 'epoch_10.pth')
     (tmp_path / 'last_checkpoint').write_text('/before/it/was/moved/epoch_9.pth')
     assert find_latest_checkpoint(tmp_path) == str(tmp_path / 'epoch_9.pth')
     (tmp_path / 'last_checkpoint').write_text('/gone/epoch_12.pth')
     assert find_latest_checkpoint(tmp_path) == str(tmp_path / 'epoch_10.pth')
+    # What a run that was killed while saving leaves.
+    newest = tmp_path / 'epoch_10.pth'
+    newest.write_bytes(newest.read_bytes()[:200])
+    assert find_latest_checkpoint(tmp_path) == str(tmp_path / 'epoch_9.pth')
 
 
 def test_load_from_is_checked_before_anything_is_built(tmp_path):

@@ -151,5 +151,3 @@ def test_a_broken_picture_is_named(tmp_path):
         Views([dict(img_path=str(tmp_path / 'a.jpg'))], pipeline)[0]
     with pytest.raises(MissingFileError, match=r'b\.jpg` does not exist'):
         Views([dict(img_path=str(tmp_path / 'b.jpg'))], pipeline)[0]
-
-

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from csrm_plugin.datasets.label_folder import read_label_png
 from csrm_plugin.datasets.voc_layout import voc_palette
-from csrm_plugin.pipeline.label_folder import read_label_png
 from csrm_plugin.pipeline.refine_sam import refine_folder, report_line
 from csrm_plugin.refine import enhance_labels, write_masks
 from csrm_plugin.utils import MissingFileError, UserError

@@ -51,7 +51,11 @@ def quick_recipe(root):
     recipe = yaml.safe_load((root / 'mmcfg' / 'pipelines' / 'demo.yaml').read_text())
     for stage in recipe['stages']:
         if stage['kind'] in ('train', 'verify'):
-            stage['options'] = {'train_cfg.max_epochs': 2, 'train_cfg.val_interval': 2, 'train_dataloader.batch_size': 8}
+            stage['options'] = {
+                'train_cfg.max_epochs': 2,
+                'train_cfg.val_interval': 2,
+                'train_dataloader.batch_size': 8,
+            }
         if stage['name'] == 'csrm':
             stage['options'] |= {'custom_hooks.0.iters': 2, 'custom_hooks.0.ramp_iters': 2}
         if 'scales' in stage:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from csrm_plugin.cli import run_tool
-from csrm_plugin.pipeline.label_folder import read_label_png
+from csrm_plugin.datasets.label_folder import read_label_png
 from csrm_plugin.utils import MissingFileError
 from csrm_plugin.visualization import save_label_png
 

@@ -11,7 +11,8 @@ class WSSSTTAModel(BaseTTAModel):
     """Average what a segmentor predicts for several scales and flips of a picture.
 
     CAMs are averaged before Eq. 2 (ReLU, division by the maximum), segmentation as probabilities, class scores as
-    they are; all at the picture's original size, with flips undone.
+    they are; all at the picture's original size, with flips undone. What a model does not predict (a plain
+    segmentation network has no CAMs) is left out.
     """
 
     def merge_preds(self, data_samples_list):
@@ -28,9 +29,11 @@ class WSSSTTAModel(BaseTTAModel):
     @staticmethod
     def _merge(views):
         sample = views[0]
-        sample.cam_logits = PixelData(data=torch.stack([view.cam_logits.data for view in views]).mean(dim=0))
-        scores = torch.stack([view.pred_image_labels.scores for view in views]).mean(dim=0)
-        sample.pred_image_labels.scores = scores
+        if 'cam_logits' in sample:
+            sample.cam_logits = PixelData(data=torch.stack([view.cam_logits.data for view in views]).mean(dim=0))
+        if 'pred_image_labels' in sample:
+            scores = torch.stack([view.pred_image_labels.scores for view in views]).mean(dim=0)
+            sample.pred_image_labels.scores = scores
         if 'seg_logits' in sample:
             probs = torch.stack([view.seg_logits.data.softmax(dim=0) for view in views]).mean(dim=0)
             # As logits, so that their softmax is the average again.

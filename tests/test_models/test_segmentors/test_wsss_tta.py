@@ -1,9 +1,13 @@
 import torch
+from mmengine.config import ConfigDict
 from mmengine.structures import LabelData, PixelData
 from mmseg.structures import SegDataSample
 from torch import nn
 
 from csrm_plugin.models.segmentors import WSSSTTAModel
+
+#: Stacks the pictures and leaves their values alone.
+PREPROCESSOR = dict(type='SegDataPreProcessor', size=(32, 32))
 
 
 class Segmentor(nn.Identity):
@@ -38,3 +42,33 @@ def test_segmentation_is_averaged_as_probabilities():
     merged = merge(*views)
     torch.testing.assert_close(merged.seg_logits.data.softmax(dim=0).flatten(), torch.tensor([0.35, 0.65]))
     assert merged.pred_sem_seg.data.tolist() == [[[1]]]
+
+
+def test_a_model_without_cams_is_averaged_too():
+    sample = SegDataSample()
+    sample.seg_logits = PixelData(data=torch.tensor([[[0.0]], [[2.0]]]))
+    merged = merge(sample)
+    assert merged.pred_sem_seg.data.tolist() == [[[1]]] and 'cam_logits' not in merged
+    assert 'pred_image_labels' not in merged
+
+
+def test_views_of_a_plain_segmentation_network_are_turned_back(build, make_batch):
+    network = build('EncoderDecoder', test_cfg=ConfigDict(mode='whole'), data_preprocessor=PREPROCESSOR).eval()
+    batch = make_batch((32, 32))
+    mirrored = make_batch((32, 32))
+    mirrored['inputs'] = [batch['inputs'][0].flip(2)]
+    for sample, flip in zip((batch['data_samples'][0], mirrored['data_samples'][0]), (False, True)):
+        sample.set_metainfo(dict(flip=flip, flip_direction='horizontal' if flip else None))
+    views = dict(
+        inputs=[batch['inputs'], mirrored['inputs']],
+        data_samples=[batch['data_samples'], mirrored['data_samples']],
+    )
+    (merged,) = WSSSTTAModel(module=network).test_step(views)
+    with torch.no_grad():
+        inputs = torch.stack(batch['inputs']).float()
+        maps = [
+            network.encode_decode(view, [dict(img_shape=(32, 32))]).softmax(dim=1) for view in (inputs, inputs.flip(3))
+        ]
+    expected = (maps[0] + maps[1].flip(3))[0] / 2
+    torch.testing.assert_close(merged.seg_logits.data.softmax(dim=0), expected)
+    assert torch.equal(merged.pred_sem_seg.data[0], expected.argmax(dim=0))

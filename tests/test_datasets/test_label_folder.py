@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from csrm_plugin.datasets import voc_layout
-from csrm_plugin.pipeline.label_folder import claim_folder, read_label_png, read_manifest, require_files
+from csrm_plugin.datasets.label_folder import claim_folder, read_label_png, read_manifest, require_files
 from csrm_plugin.utils import MissingFileError, UserError
 from csrm_plugin.visualization import save_label_png
 

@@ -1,13 +1,14 @@
 """Folders of label maps: one palette PNG per picture, and ``labels.json`` that says what they stand on."""
 
 import json
+import os
 import os.path as osp
 
 import numpy as np
 from PIL import Image
 
-from ..datasets import voc_layout
 from ..utils import MissingFileError, UserError, write_json
+from . import voc_layout
 
 #: Beside the label maps: ``classes``, ``palette``, ``settings`` (what makes two folders comparable) and more.
 MANIFEST = 'labels.json'
@@ -94,9 +95,9 @@ def read_manifest(folder) -> dict | None:
         with open(path) as file:
             content = json.load(file)
     except ValueError as error:
-        raise UserError(f'`{path}` is no JSON: {error}; remove it, or make the folder again') from error
+        raise UserError(f'`{path}` is no JSON: {error}; remove the folder and make it again') from error
     if not isinstance(content, dict):
-        raise UserError(f'`{path}` must hold a JSON object; remove it, or make the folder again')
+        raise UserError(f'`{path}` must hold a JSON object; remove the folder and make it again')
     return content
 
 
@@ -111,10 +112,16 @@ def claim_folder(folder, content: dict) -> None:
         content (dict): With ``settings`` (dict): what decides on the pixels.
 
     Raises:
-        UserError: If the folder holds files made with other settings; names the first that differs.
+        UserError: If the folder holds files made with other settings (names the first that differs), or PNG files of
+            unknown origin, such as masks or pictures.
     """
     found = read_manifest(folder)
     if found is None:
+        if osp.isdir(folder) and any(entry.name.endswith('.png') for entry in os.scandir(folder)):
+            raise UserError(
+                f'--out: `{folder}` holds PNG files, but no {MANIFEST} that says where they come from; they are left '
+                'alone. Give another --out.'
+            )
         write_json(osp.join(folder, MANIFEST), content)
         return
     # Through JSON, for tuples become lists there.

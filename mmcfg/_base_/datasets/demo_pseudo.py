@@ -1,0 +1,20 @@
+# The demo's synthetic pictures for the verification step: training reads label maps, one <id>.png per picture, from
+# `train_dataloader.dataset.pseudo_label_dir` (default: $PSEUDO_LABELS). Scores are against the true masks of val.
+_base_ = './demo.py'
+
+train_scale = (128, 96)  # width, height in pixels: the size they are drawn in
+scale_range = (0.75, 1.5)  # random factor of train_scale
+crop_size = (96, 128)  # height, width in pixels; smaller pictures are padded, with 255 in the labels
+
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadPseudoLabels'),
+    dict(type='RandomResize', scale=train_scale, ratio_range=scale_range, keep_ratio=False),
+    dict(type='RandomCrop', crop_size=crop_size),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackWSSSInputs'),
+]
+
+train_dataloader = dict(
+    dataset=dict(pseudo_label_dir='{{$PSEUDO_LABELS:work_dirs/pseudo_labels}}', pipeline=train_pipeline)
+)

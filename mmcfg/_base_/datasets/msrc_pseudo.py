@@ -1,0 +1,20 @@
+# MSRC v2 for the verification step: training reads label maps, one <id>.png per picture, from
+# `train_dataloader.dataset.pseudo_label_dir` (default: $PSEUDO_LABELS). Scores are against the true masks of val.
+_base_ = './msrc.py'
+
+train_scale = (240, 160)  # width, height in pixels: what the other MSRC configs see
+scale_range = (0.75, 1.5)  # random factor of train_scale
+crop_size = (160, 240)  # height, width in pixels; smaller pictures are padded, with 255 in the labels
+
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadPseudoLabels'),
+    dict(type='RandomResize', scale=train_scale, ratio_range=scale_range, keep_ratio=False),
+    dict(type='RandomCrop', crop_size=crop_size),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackWSSSInputs'),
+]
+
+train_dataloader = dict(
+    dataset=dict(pseudo_label_dir='{{$PSEUDO_LABELS:work_dirs/pseudo_labels}}', pipeline=train_pipeline)
+)

@@ -1,0 +1,12 @@
+# Verification on COCO 2014: DeepLabV3+ on the label maps in $PSEUDO_LABELS, one for each picture of train.
+_base_ = [
+    '_base_/runtime.py',
+    '_base_/datasets/coco14_pseudo.py',
+    '_base_/models/deeplabv3plus_resnest269.py',
+    '_base_/schedules/deeplabv3plus.py',
+]
+global_batch_size = 32
+auto_scale_lr = dict(enable=False, base_batch_size=global_batch_size)
+max_batch_per_process = 8
+model = dict(decode_head=dict(num_classes=81))
+optim_wrapper = dict(optimizer=dict(lr=0.004))
