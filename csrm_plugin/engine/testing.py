@@ -85,6 +85,9 @@ def report_of(runner, metrics):
         ann_file=runner.cfg.test_dataloader.dataset.get('ann_file'),
         pictures=len(runner.test_dataloader.dataset),
     )
+    trained_on = ((runner.cfg.get('train_dataloader') or {}).get('dataset') or {}).get('pseudo_label_dir')
+    if trained_on is not None:  # of a network that learnt from label maps, as the config says it now
+        context['pseudo_label_dir'] = trained_on
     for metric in runner.test_evaluator.metrics:
         for key, value in (getattr(metric, 'report', None) or {}).items():
             if key == 'context':

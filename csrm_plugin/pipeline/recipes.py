@@ -27,6 +27,16 @@ RECIPE_KEYS = {
     'dataset': True, 'config': True, 'splits': True, 'stages': True, 'seed': False, 'resume': False,
     'environment': False, 'train_split': False,
 }  # fmt: skip
+#: What kinds of stage a key may name.
+REFERENCES = {
+    'model': ('train', 'verify'), 'start': ('train', 'verify'), 'of': ('labels',),
+    'labels': ('labels', 'refined', 'sepl'), 'masks': ('masks',),
+}  # fmt: skip
+#: Types that values must have.
+TYPES = {
+    'splits': list, 'scales': list, 'options': (dict, list), 'crf_options': dict, 'environment': dict, 'seed': int,
+    'flip': bool, 'crf': bool, 'save_cams': bool, 'resume': bool, 'optional': bool, 'threshold': (int, float),
+}  # fmt: skip
 #: Values of ``verify``'s ``labels`` that is no stage: the true masks, for the upper bound.
 TRUTH = 'truth'
 
@@ -126,6 +136,8 @@ def load_recipe(name, root) -> Recipe:
 
 def _stages(path, entries):
     stages: list[StageSpec] = []
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise UserError(f'pipeline `{path}`: `stages` must be a list of mappings with `name` and `kind`')
     for number, entry in enumerate(entries, start=1):
         options = dict(entry)
         name, kind = options.pop('name', None), options.pop('kind', None)
@@ -134,27 +146,41 @@ def _stages(path, entries):
                 f'pipeline `{path}`: stage {number} needs a `name`, and a `kind` of {", ".join(STAGE_KEYS)}, but has '
                 f'{name!r} and {kind!r}{_near(str(kind), STAGE_KEYS)}'
             )
-        known = [stage.name for stage in stages]
+        known = {stage.name: stage for stage in stages}
         if name in known:
             raise UserError(f'pipeline `{path}`: two stages are named `{name}`')
         _check_keys(path, f'stage `{name}`', options, {**STAGE_KEYS[kind], 'optional': False})
-        needs = [options[key] for key in ('model', 'start', 'of', 'labels', 'masks') if options.get(key)]
-        needs = [need for need in needs if not (kind == 'verify' and need == TRUTH)]
-        for need in needs:
-            if need not in known:
-                raise UserError(f'pipeline `{path}`: stage `{name}` stands on `{need}`, which does not come before it')
-        if kind == 'table':
-            needs = known
-        elif known and 'data' in known:
-            needs = ['data', *needs]
+        needs = [_reference(path, name, key, options[key], known) for key in REFERENCES if key in options
+                 and not (kind == 'verify' and options[key] == TRUTH)]  # fmt: skip
+        data = [stage.name for stage in stages if stage.kind == 'data']
+        needs = list(known) if kind == 'table' else [*data, *needs]
         stages.append(StageSpec(name, kind, number, options, tuple(dict.fromkeys(needs))))
+    if not stages or stages[0].kind != 'data':
+        raise UserError(f'pipeline `{path}`: the first stage must be of the kind `data`: all others stand on it')
     return tuple(stages)
+
+
+def _reference(path, name, key, need, known):
+    """The name of the stage that ``key`` of stage ``name`` refers to, checked."""
+    if need not in known:
+        raise UserError(f'pipeline `{path}`: stage `{name}` stands on `{need}`, which does not come before it')
+    if known[need].kind not in REFERENCES[key]:
+        raise UserError(
+            f'pipeline `{path}`: `{key}` of stage `{name}` must name a stage of the kind '
+            f'{" or ".join(REFERENCES[key])}, but `{need}` is of the kind {known[need].kind}'
+        )
+    if key == 'of' and not known[need].options.get('crf'):
+        raise UserError(f'pipeline `{path}`: `of` of stage `{name}`: `{need}` makes no labels with dCRF (`crf: true`)')
+    return need
 
 
 def _check_keys(path, where, content, keys):
     for key in content:
         if key not in keys:
             raise UserError(f'pipeline `{path}`: {where} has the unknown key `{key}`{_near(key, keys)}')
+        if key in TYPES and (not isinstance(content[key], TYPES[key])
+                             or (isinstance(content[key], bool) and TYPES[key] is not bool)):  # fmt: skip
+            raise UserError(f'pipeline `{path}`: `{key}` of {where} has a value of the wrong type: {content[key]!r}')
     for key, wanted in keys.items():
         if wanted and key not in content:
             raise UserError(f'pipeline `{path}`: {where} lacks the key `{key}`')

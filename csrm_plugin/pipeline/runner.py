@@ -1,8 +1,8 @@
 """Run the stages of a pipeline: skip what is up to date, run the rest as child processes, write a card for each."""
 
 import contextlib
-import ctypes
 import fcntl
+import hashlib
 import json
 import os
 import os.path as osp
@@ -15,10 +15,12 @@ import time
 from dataclasses import replace
 from datetime import datetime, timezone
 
+from ..cli import DIE_WITH_PARENT
 from ..engine.config import load_config
+from ..processes import die_with_parent
 from ..utils import UserError, atomic_write, write_json
 from . import cards
-from .recipes import Recipe, load_recipe
+from .recipes import TRUTH, Recipe, load_recipe
 from .stages import STAGES, RunData, Stage, last_checkpoint
 from .table import print_table, table_markdown, table_rows
 
@@ -41,6 +43,8 @@ class Run:
         self.data = RunData(recipe, self.config_path(recipe.config))
         self.environment = self._environment()
         os.environ.update(self.environment)  # configs read the variables
+        #: Stages that ran in this call or were up to date, and the identity of what came out.
+        self.done: dict[str, str] = {}
         self.stages = {spec.name: STAGES[spec.kind](spec, self) for spec in recipe.stages}
 
     def _environment(self) -> dict:
@@ -81,8 +85,9 @@ class Run:
                 'tools/train.py', config, '--launcher', 'pytorch', *arguments, *resume]  # fmt: skip
 
     def table(self) -> dict:
-        """The table of the stages that have a card."""
-        return table_rows(self.recipe, cards.read_run(self.folder))
+        """The table of the stages that are done in this call; cards that other settings left are not in it."""
+        done = [cards.read_card(self.folder_of(spec.name)) for spec in self.recipe.stages if spec.name in self.done]
+        return table_rows(self.recipe, done)
 
     def write_table(self, folder) -> None:
         """Write the table as Markdown and JSON."""
@@ -114,56 +119,60 @@ def run_pipeline(name, root, console, work_dir=None, seed=None, start=None, unti
     """
     recipe = load_recipe(name, root)
     recipe = recipe if seed is None else replace(recipe, seed=seed)
-    for stage in (start, until):
-        if stage is not None:
-            recipe.stage(stage)
+    numbers = [recipe.stage(stage).number for stage in (start, until) if stage is not None]
+    if len(numbers) == 2 and numbers[0] > numbers[1]:
+        raise UserError(f'--until {until} comes before --from {start}')
+    if gpus < 1:
+        raise UserError(f'--gpus must be at least 1, but is {gpus}')
     run = Run(recipe, root, work_dir or osp.join('work_dirs', f'pipeline_{recipe.name}'), gpus)
     for variable, path in run.environment.items():
         console.print(f'{variable} is not set: taking {path}', highlight=False, soft_wrap=True)
     for variable in recipe.environment:
         if variable not in os.environ:
             console.print(f'[yellow]{variable} is not set and no file was found: those weights start random.[/yellow]')
+    if dry_run:
+        return _run_stages(run, console, start, until, dry_run)
     os.makedirs(run.folder, exist_ok=True)
     with only_one(run.folder):
+        run.data.load()
         return _run_stages(run, console, start, until, dry_run)
 
 
 def _run_stages(run, console, start, until, dry_run) -> dict:
     outcome: dict = dict(ran=[], skipped=[], left_out=[])
-    keys: dict[str, str] = {}
     forced, begin = False, time.monotonic()
-    if not dry_run:
-        run.data.load()
     for spec in run.recipe.stages:
         stage = run.stages[spec.name]
+        forced = forced or spec.name == start
         reason = stage.missing() if spec.options.get('optional') else None
         head = f'[bold]{spec.number:2d}/{len(run.recipe.stages)} {spec.name}[/bold]'
         if reason is not None:
             console.print(f'{head}: left out, {reason}', highlight=False, soft_wrap=True)
             outcome['left_out'].append(spec.name)
         else:
-            forced = forced or spec.name == start
-            parts = key_parts(stage, {need: keys[need] for need in spec.needs if need in keys})
-            keys[spec.name] = cards.config_hash(parts)
+            parts = key_parts(stage, {need: run.done[need] for need in spec.needs if need in run.done})
             card = cards.read_card(stage.folder)
             why = 'asked for by --from' if forced else reason_to_run(stage, card, parts)
             if why is None:
                 console.print(f'{head}: skipped, {_up_to_date(card)}', highlight=False, soft_wrap=True)
                 outcome['skipped'].append(spec.name)
+                run.done[spec.name] = identity(card)
             else:
                 console.print(f'{head}: {"would run" if dry_run else "runs"}, {why}', highlight=False, soft_wrap=True)
                 if dry_run:
+                    run.done[spec.name] = 'to be made'
                     for command in stage.commands():
                         console.print(f'    python {shlex.join(command)}', highlight=False, soft_wrap=True)
                 else:
-                    run_stage(stage, parts, keys[spec.name], console)
+                    run.done[spec.name] = identity(run_stage(stage, parts, console, fresh=forced))
                 outcome['ran'].append(spec.name)
         if spec.name == until:
             break
-    if not dry_run and 'table' in run.stages and osp.isfile(run.stages['table'].path('table.json')):
+    table = next((run.stages[spec.name] for spec in run.recipe.stages if spec.kind == 'table'), None)
+    if not dry_run and table is not None and table.spec.name in run.done:
         outcome['table'] = run.table()
         print_table(outcome['table'], console)
-        console.print(f'Table: {run.stages["table"].path("table.md")}', highlight=False, soft_wrap=True)
+        console.print(f'Table: {table.path("table.md")}', highlight=False, soft_wrap=True)
     if not dry_run:
         seconds = time.monotonic() - begin
         console.print(
@@ -184,7 +193,7 @@ def key_parts(stage: Stage, inputs: dict) -> dict:
 
     Args:
         stage (Stage): The stage.
-        inputs (dict[str, str]): Key of each stage that it stands on.
+        inputs (dict[str, str]): :func:`identity` of each stage that it stands on.
 
     Returns:
         dict: ``settings``, ``config``, ``seed``, ``code`` (hashes), ``inputs`` and, for the data stage, ``data``.
@@ -212,25 +221,49 @@ def without_paths(options) -> dict:
 
 
 def fingerprints(run: Run) -> dict:
-    """Fingerprint of each split: pictures, masks, labels."""
-    data = run.data
-    folders = ((osp.relpath(data.pictures, data.root), data.suffix), (osp.relpath(data.masks, data.root), '.png'))
+    """Fingerprint of each split: pictures and labels, and masks where they are scored or trained on."""
+    data, recipe = run.data, run.recipe
+    pictures = (osp.relpath(data.pictures, data.root), data.suffix)
+    masks = (osp.relpath(data.masks, data.root), '.png')
+    truth = any(spec.options.get('labels') == TRUTH for spec in recipe.stages)
+    exported = [spec.options['split'] for spec in recipe.stages if spec.kind == 'export']
     result = {}
-    for split in data.splits:
-        candidates = [osp.join(data.root, name) for name in (f'image_labels_{split}.json', 'image_labels.json')]
-        label_file = next((path for path in candidates if osp.isfile(path)), None)
+    for split in dict.fromkeys([*data.splits, *exported]):
+        wanted = split in recipe.splits or (split == recipe.train_split and truth)
         if osp.isfile(data.list_of(split)):
-            result[split] = cards.data_fingerprint(data.root, data.list_of(split), folders, label_file)
+            folders = (pictures, masks) if wanted else (pictures,)
+            result[split] = cards.data_fingerprint(data.root, data.list_of(split), folders, data.label_file(split))
     return result
+
+
+def content_of(path) -> dict:
+    """What a file or a folder of label maps holds, so that a later call sees when it was changed.
+
+    Files count by size and time, the entries of a folder by name and size; temporary files do not count.
+    """
+    if osp.isfile(path):
+        status = os.stat(path)
+        return dict(bytes=status.st_size, changed=status.st_mtime_ns)
+    with os.scandir(path) as entries:
+        files = sorted((entry.name, entry.stat().st_size) for entry in entries if entry.is_file()
+                       and not entry.name.startswith('.'))  # fmt: skip
+    return dict(files=len(files), hash=hashlib.sha256(repr(files).encode()).hexdigest())
+
+
+def identity(card: dict) -> str:
+    """What stages that stand on this one remember of it: they run again when it was made again."""
+    return f'{card["key"]} {card["time"]["started"]}'
 
 
 def reason_to_run(stage: Stage, card: dict | None, parts: dict) -> str | None:
     """Why a stage must run; None if its card and its outputs are those of the same key."""
     if card is None or card.get('status') != 'done':
         return 'it has not run here yet' if not osp.isdir(stage.folder) else 'it was not finished'
-    lost = [name for name in stage.outputs() if not osp.exists(stage.path(name))]
-    if lost:
-        return f'its output {lost[0]} is gone'
+    for name in stage.outputs():
+        if not osp.exists(stage.path(name)):
+            return f'its output {name} is gone'
+        if content_of(stage.path(name)) != (card.get('outputs') or {}).get(name):
+            return f'its output {name} was changed'
     if card['key'] == cards.config_hash(parts):
         return None
     old = card.get('key_parts') or {}
@@ -243,18 +276,23 @@ def reason_to_run(stage: Stage, card: dict | None, parts: dict) -> str | None:
     return f'changed since: {", ".join(words.get(name, name) for name in changed)}'
 
 
-def run_stage(stage: Stage, parts: dict, key: str, console) -> None:
-    """Run a stage and write its card, or raise ``UserError`` with the line of its log that says why it failed."""
-    run, folder = stage.run, stage.folder
-    card_path = osp.join(folder, cards.CARD)
-    if osp.exists(card_path):
-        os.unlink(card_path)
-    claim = osp.join(folder, 'key')
-    if osp.isdir(folder) and not (may_go_on(stage) and _read(claim) == key):
-        shutil.rmtree(folder)  # never mix the files of two settings, nor of an interrupted training
-    os.makedirs(folder, exist_ok=True)
-    with atomic_write(claim) as temporary, open(temporary, 'w') as file:
-        file.write(key)
+def run_stage(stage: Stage, parts: dict, console, fresh: bool = False) -> dict:
+    """Run a stage and write its card.
+
+    Args:
+        stage (Stage): The stage.
+        parts (dict): From :func:`key_parts`.
+        console (rich.console.Console): Where to print.
+        fresh (bool): Whether nothing of an earlier call is kept.
+
+    Returns:
+        dict: The card.
+
+    Raises:
+        UserError: With the line of the log that says why it failed.
+    """
+    run, folder, key = stage.run, stage.folder, cards.config_hash(parts)
+    old = clear_folder(stage, key, fresh)
     started, begin, peak = datetime.now(timezone.utc), time.monotonic(), 0.0
     stage.prepare()
     commands = stage.commands()
@@ -268,13 +306,40 @@ def run_stage(stage: Stage, parts: dict, key: str, console) -> None:
         config=_config_of(stage), seed=run.recipe.seed, versions=cards.versions(), git=cards.git_revision(run.root),
         host=cards.host(), dataset=run.recipe.dataset,
         data=parts.get('data') or _data_of(run), inputs=parts['inputs'],
-        outputs={name: _size(stage.path(name)) for name in stage.outputs()},
-        time=dict(started=started.isoformat(timespec='seconds'), seconds=round(seconds, 1),
+        outputs={name: content_of(stage.path(name)) for name in stage.outputs()},
+        time=dict(started=started.isoformat(), seconds=round(seconds, 1),
                   images_per_second=found.get('images_per_second')),
         memory=dict(peak_mib=round(peak, 1), peak_gpu_mib=_gpu_peak(folder)),
         scores=found.get('scores', {}), context=found.get('context', {}))  # fmt: skip
     cards.write_card(folder, card)
+    shutil.rmtree(old, ignore_errors=True)
     console.print(f'     done in {_minutes(seconds)}{_headline(card)}', highlight=False, soft_wrap=True)
+    if card['context'].get('random_weights'):
+        console.print(
+            f'     [yellow]{", ".join(card["context"]["random_weights"])} started with random weights: no pretrained ones '
+            'were found.[/yellow]', soft_wrap=True)  # fmt: skip
+    return card
+
+
+def clear_folder(stage: Stage, key: str, fresh: bool) -> str:
+    """Make the stage's folder ready: never mix the files of two settings, nor of an interrupted training.
+
+    A finished stage is set aside until the new one is finished; what was interrupted goes on where that is exact.
+
+    Returns:
+        str: Where a finished stage was set aside.
+    """
+    folder, old, claim = stage.folder, f'{stage.folder}.old', osp.join(stage.folder, 'key')
+    finished = osp.exists(osp.join(folder, cards.CARD))
+    if finished:
+        shutil.rmtree(old, ignore_errors=True)
+        os.rename(folder, old)
+    elif osp.isdir(folder) and (fresh or _read(claim) != key or not may_go_on(stage)):
+        shutil.rmtree(folder)
+    os.makedirs(folder, exist_ok=True)
+    with atomic_write(claim) as temporary, open(temporary, 'w') as file:
+        file.write(key)
+    return old
 
 
 def may_go_on(stage: Stage) -> bool:
@@ -301,7 +366,7 @@ def call(command, run, folder, index, total, console) -> float:
     with open(log, 'w') as output:
         child = subprocess.Popen(
             [sys.executable, *arguments], stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-            env={**os.environ, 'PYTHONPATH': path}, preexec_fn=_die_with_parent)  # fmt: skip
+            env={**os.environ, 'PYTHONPATH': path, DIE_WITH_PARENT: '1'}, preexec_fn=die_with_parent)  # fmt: skip
         try:
             status, usage = _wait(child, f'{index}/{total} {tool}', log, console)
         except BaseException:
@@ -326,13 +391,6 @@ def _wait(child, what, log, console):
             lines = _tail(log)
             status.update(f'{what}  {lines[-1][-100:] if lines else ""}')
             time.sleep(1)
-
-
-def _die_with_parent():
-    """End with the pipeline, even if it is killed: what goes on alone would write into the next call's folders."""
-    if sys.platform == 'linux':
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
 def _why(log, status) -> str:
@@ -383,13 +441,11 @@ def _config_of(stage):
 
 
 def _data_of(run):
-    card = cards.read_card(run.folder_of('data')) if 'data' in run.stages else None
-    return card['data'] if card else {}
-
-
-def _size(path):
-    """Bytes of a file, or number of entries of a folder."""
-    return dict(files=len(os.listdir(path))) if osp.isdir(path) else dict(bytes=osp.getsize(path))
+    for spec in run.recipe.stages:
+        card = cards.read_card(run.folder_of(spec.name)) if spec.kind == 'data' else None
+        if card:
+            return card['data']
+    return {}
 
 
 def _gpu_peak(folder):

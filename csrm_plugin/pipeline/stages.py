@@ -7,17 +7,20 @@ import json
 import os
 import os.path as osp
 
+from ..datasets import voc_layout
 from ..engine.config import load_config
 from .pseudo_labels import split_dataset
 from .recipes import TRUTH, Recipe, StageSpec
 
 #: Scores of ``tools/test.py`` that go into a card.
 TEST_SCORES = ('cam/mIoU', 'cam/threshold', 'pseudo/mIoU', 'seg/mIoU', 'cls/mAP')
+#: What :class:`csrm_plugin.models.initializers.OptionalPretrained` says where weights could not be had.
+FROM_SCRATCH = ' starts from scratch, with random weights'
 #: Background scores of the curve over saved CAMs.
 CURVE = '0.05:0.95:0.05'
 MODEL_CODE = ('functional', 'models', 'datasets', 'engine', 'refine.dense_crf', 'evaluation')
-LABEL_CODE = ('pipeline.inference', 'pipeline.pseudo_labels')
-SEPL_CODE = ('refine.sam', 'pipeline.refine_sam')
+LABEL_CODE = ('pipeline.inference', 'pipeline.pseudo_labels', 'visualization.label_png')
+SEPL_CODE = ('refine.sam', 'pipeline.refine_sam', 'visualization.label_png')
 
 
 class Stage:
@@ -41,8 +44,10 @@ class Stage:
         return None
 
     def settings(self) -> dict:
-        """What decides on the result beside inputs, code and data: resolved configs and arguments."""
-        return {key: value for key, value in self.options.items() if key != 'optional'}
+        """What decides on the result beside inputs, config, code and data: the pipeline's entry and the commands."""
+        commands = [[part.replace(self.run.folder, 'RUN') for part in command] for command in self.commands()]
+        return dict(options={key: value for key, value in self.options.items() if key != 'optional'},
+                    commands=[[part for part in command if not osp.isabs(part)] for command in commands])  # fmt: skip
 
     def config(self):
         """Config file and overrides of the stage's own model, or None."""
@@ -76,8 +81,9 @@ class Stage:
     def test_command(self, checkpoint, split) -> list[str]:
         """Score a model on a split at one scale."""
         config, options = self.config()
-        options = {key: value for key, value in options.items() if key not in ('load_from', 'randomness.seed')
-                   and not key.startswith('train_')}  # fmt: skip
+        # What it was trained on is named in the report.
+        told = {key: value for key, value in options.items() if key.endswith('pseudo_label_dir')}
+        options = {**for_inference(options), **told}
         options['test_dataloader.dataset.ann_file'] = self.run.data.ann_file(split)
         return ['tools/test.py', config, checkpoint, '--work-dir', self.path('test'),
                 '--json', self.path(f'test_{split}.json'), *cfg_options(options)]  # fmt: skip
@@ -85,6 +91,12 @@ class Stage:
     def path(self, name) -> str:
         """A path in the stage's folder."""
         return osp.join(self.folder, name)
+
+    def weights_context(self) -> dict:
+        """``random_weights``: parts of the model that had no pretrained weights, as the training's log says."""
+        with open(self.path('logs/01_train.log'), errors='replace') as file:
+            names = {line.split(FROM_SCRATCH)[0].split()[-1] for line in file if FROM_SCRATCH in line}
+        return dict(random_weights=sorted(names)) if names else {}
 
     def read(self, name) -> dict:
         """A JSON file of the stage's folder."""
@@ -107,6 +119,12 @@ class Stage:
 CONTEXT = ('source', 'scales', 'flip', 'crf', 'threshold', 'bg_threshold', 'weights', 'restricted', 'sepl')
 
 
+def for_inference(options) -> dict:
+    """Overrides of a training that its model needs to be built again."""
+    return {key: value for key, value in options.items()
+            if not key.startswith(('load_from', 'randomness', 'train_', 'optim_wrapper', 'custom_hooks'))}  # fmt: skip
+
+
 def cfg_options(options) -> list[str]:
     """``--cfg-options`` for a dict, or nothing for an empty one."""
     return ['--cfg-options', *(f'{key}={value}' for key, value in options.items())] if options else []
@@ -126,7 +144,8 @@ class DataStage(Stage):
         return self.options['config'], {}
 
     def commands(self):
-        return [['tools/prepare_data.py', 'check', '--root', self.run.data.root, '--splits', *self.run.data.splits]]
+        # Masks are looked for where they are scored; a larger training split need not have any.
+        return [['tools/prepare_data.py', 'check', '--root', self.run.data.root, '--splits', *self.run.recipe.splits]]
 
     def finish(self):
         return dict(context=dict(splits={split: self.run.data.count(split) for split in self.run.data.splits}))
@@ -158,7 +177,7 @@ class TrainStage(Stage):
             report = self.read(f'test_{split}.json')
             scores[split] = {key: report[key] for key in TEST_SCORES if key in report}
             context = {key: report['context'].get(key) for key in ('scales', 'flip', 'crf', 'weights', 'pseudo_label')}
-        return dict(scores=scores, context=context)
+        return dict(scores=scores, context={**context, **self.weights_context()})
 
 
 class LabelsStage(Stage):
@@ -167,8 +186,8 @@ class LabelsStage(Stage):
     code = (*MODEL_CODE, *LABEL_CODE)
 
     def config(self):
-        spec = self.run.recipe.stage(self.options['model'])
-        return spec.options['config'], dict(self.options.get('options', {}))
+        config, options = self.run.stage(self.options['model']).config()
+        return config, {**for_inference(options), **self.options.get('options', {})}
 
     def labels_of(self, split, crf=False) -> str:
         """Folder of the label maps of a split."""
@@ -244,7 +263,11 @@ class MasksStage(Stage):
         return osp.join(self.folder, self.run.recipe.label_splits.get(split, split))
 
     def settings(self):
-        return {**super().settings(), 'generator': self.generator()}
+        # Weights count by their files, not by where they lie.
+        generator = self.generator()
+        files = sorted((entry.name, entry.stat().st_size) for entry in os.scandir(generator)) if osp.isdir(
+            generator) else []  # fmt: skip
+        return dict(options=self.options.get('options', []), generator=osp.basename(generator), files=files)
 
     def commands(self):
         data = self.run.data
@@ -258,7 +281,7 @@ class MasksStage(Stage):
         return [osp.relpath(self.masks_of(split), self.folder) for split in self.run.recipe.splits]
 
     def finish(self):
-        return dict(context=dict(masks=self.generator()))
+        return dict(context=dict(masks=osp.basename(self.generator())))
 
 
 class SEPLStage(Stage):
@@ -328,7 +351,7 @@ class VerifyStage(Stage):
         return [
             self.run.train_command(config, [*cfg_options(options), '--work-dir', self.path('train')]),
             self.test_command(checkpoint, split),
-            predict + inference_arguments(self.options),
+            predict + inference_arguments(self.options) + cfg_options(for_inference(options)),
             self.evaluate_command(split, plain, 'plain'),
             self.evaluate_command(split, refined, 'crf'),
         ]
@@ -345,6 +368,7 @@ class VerifyStage(Stage):
         report = self.read(f'crf_{split}.json')
         scores[f'{name} crf'] = report['miou']
         context = {key: value for key, value in report['context'].items() if key in CONTEXT}
+        context |= self.weights_context()
         context['labels'] = 'true masks' if self.options['labels'] == TRUTH else self.options['labels']
         return dict(
             scores={split: scores}, context=context, images_per_second=self.read('made.json')['images_per_second']
@@ -361,16 +385,17 @@ class ExportStage(Stage):
         return None if osp.isfile(path) else f'there is no list {path}'
 
     def config(self):
-        return self.run.stage(self.options['model']).options['config'], {}
+        config, options = self.run.stage(self.options['model']).config()
+        return config, for_inference(options)
 
     def commands(self):
         split, out = self.options['split'], self.path('predictions')
         arguments = inference_arguments(self.options) + (['--crf'] if self.options.get('crf') else [])
-        config, _ = self.config()
+        config, options = self.config()
         checkpoint = self.run.checkpoint_of(self.options['model'])
         return [
             ['tools/pseudo_labels.py', config, checkpoint, '--out', out, '--split', split, '--source', 'seg',
-             '--unrestricted', *arguments],
+             '--unrestricted', *arguments, *cfg_options(options)],
             ['tools/export_voc.py', out, '--split-file', self.run.data.list_of(split),
              '--out', self.path('results.tgz'), '--pictures', self.run.data.pictures],
         ]  # fmt: skip
@@ -434,8 +459,12 @@ class RunData:
 
     @property
     def splits(self) -> list[str]:
-        """All splits that the run looks at."""
+        """All splits that the run scores or trains on."""
         return list(dict.fromkeys([*self.recipe.splits, self.recipe.train_split]))
+
+    def label_file(self, split) -> str | None:
+        """Label file of a split."""
+        return voc_layout.find_label_file(self.root, split, self.cfg.test_dataloader.dataset.get('label_file'))
 
     def ann_file(self, split) -> str:
         """List of a split, relative to the data root."""

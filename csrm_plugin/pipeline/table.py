@@ -14,7 +14,7 @@ LABEL_ROWS = (
     ('labels_csrm_crf_sepl', 'CSRM', True, True, True),
 )
 #: Entries of a card's context that stand beside a row.
-CONTEXT = ('scales', 'flip', 'threshold', 'weights', 'restricted', 'sepl')
+CONTEXT = ('source', 'scales', 'flip', 'crf', 'threshold', 'weights', 'restricted', 'sepl', 'tiled_pictures')
 #: Short forms for people.
 MARK = {True: 'x', False: ''}
 
@@ -77,25 +77,18 @@ def network_name(config) -> str:
 
 def _notes(recipe, by_stage, labels):
     notes = [
-        f'Data set {recipe.dataset}, seed {recipe.seed}. mIoU in percent over all classes and the background; label '
-        'maps of all splits are restricted to the image-level labels, at a fixed threshold.'
+        f'Data set {recipe.dataset}, seed {recipe.seed}. mIoU in percent over all classes and the background, at fixed '
+        'thresholds. Label maps of every split are restricted to the image-level labels.'
     ]
-    thresholds = {row['context'].get('threshold') for row in labels if not row['csrm']} - {None}
-    if thresholds:
-        notes.append(
-            f'CAM labels: background score {", ".join(map(str, sorted(thresholds)))}. Where a best threshold is given, '
-            'it was chosen with the masks and stands for comparison only.'
-        )
-    weights = {row['context'].get('weights') for row in labels if row['csrm']} - {None}
-    if weights:
-        notes.append(f"CSRM's labels: argmax of its segmentation, weights of the {', '.join(sorted(weights))}.")
-    views = next((row['context'] for row in labels), None)
-    if views:
-        flip = 'with' if views.get('flip') else 'without'
-        notes.append(f'Label maps: scales {_scales(views.get("scales"))}, {flip} flip.')
-    masks = by_stage.get('masks')
+    if any(row['best'] for row in labels):
+        notes.append('A best threshold was chosen with the masks, of CAMs without dCRF: it stands for comparison only.')
+    masks = next((card for card in by_stage.values() if card['kind'] == 'masks'), None)
     if masks is not None and masks['context'].get('masks') == 'superpixels':
         notes.append('SEPL rows: masks are superpixels, not SAM: they show the mechanism, not what SEPL can do.')
+    random = {stage: card['context']['random_weights'] for stage, card in by_stage.items()
+              if card.get('context', {}).get('random_weights')}  # fmt: skip
+    for stage, names in random.items():
+        notes.append(f'{stage}: {", ".join(names)} started with random weights, for no pretrained ones were found.')
     notes.append(
         'Verification: networks trained on the label maps of the training split and scored on '
         f'{recipe.splits[-1]}, no labels given. The row on true masks is fully supervised: the upper bound.'
@@ -103,6 +96,21 @@ def _notes(recipe, by_stage, labels):
     if recipe.dataset in published.DATASETS:
         notes.append(f'Paper: DOI {published.DOI}.')
     return notes
+
+
+def stands_on(context) -> str:
+    """What a score stands on, in one line: source, threshold, scales, flip, dCRF, whose weights."""
+    threshold = context.get('threshold')
+    source = {'cam': 'CAM', 'seg': 'segmentation'}.get(context.get('source'), '')
+    parts = [source if threshold is None else f'{source} at {threshold:g}', context.get('weights') or '']
+    parts.append(f'{"scale" if len(context.get("scales") or [1]) == 1 else "scales"} {_scales(context.get("scales"))}')
+    parts.append('flip' if context.get('flip') else 'no flip')
+    parts.append('dCRF' if context.get('crf') else 'no dCRF')
+    if context.get('sepl'):
+        parts.append(f'masks: {context["sepl"].get("masks")}')
+    if context.get('tiled_pictures'):
+        parts.append(f'{context["tiled_pictures"]} pictures cut into tiles')
+    return ', '.join(part for part in parts if part)
 
 
 def _scales(scales):
@@ -113,19 +121,20 @@ def print_table(table, console) -> None:
     """Print the table in the terminal."""
     splits = table['splits']
     paper = any(value is not None for row in table['labels'] for value in row['paper'].values())
-    shown = Table(title=f'Pseudo labels, mIoU in percent ({table["dataset"]}, seed {table["seed"]})')
+    shown = Table(show_lines=False, title=f'Pseudo labels, mIoU in percent ({table["dataset"]}, seed {table["seed"]})')
     for name in ('labels', 'CSRM', 'dCRF', 'SEPL'):
         shown.add_column(name)
     for split in splits:
         shown.add_column(split, justify='right')
         if paper:
             shown.add_column(f'{split}, paper', justify='right')
+    shown.add_column('stands on', overflow='fold')
     for row in table['labels']:
         cells = [row['what'], MARK[row['csrm']], MARK[row['dcrf']], MARK[row['sepl']]]
         for split in splits:
             cells.append(_score_cell(row, split))
             cells += [_percent(row['paper'].get(split))] if paper else []
-        shown.add_row(*cells)
+        shown.add_row(*cells, stands_on(row['context']))
     console.print(shown)
     if table['verification']:
         console.print(_verification_table(table['verification']))
@@ -147,10 +156,11 @@ def _verification_table(rows):
         shown.add_column(name)
     for name in [*names, *(['paper'] if paper else [])]:
         shown.add_column(name, justify='right')
+    shown.add_column('ms: scales', overflow='fold')
     for row in rows:
         cells = [_percent(row['scores'].get(name)) for name in names]
         cells += [_percent(next(iter(row['paper'].values()), None))] if paper else []
-        shown.add_row(row['network'], row['labels'], *cells)
+        shown.add_row(row['network'], row['labels'], *cells, _scales(row['context'].get('scales')))
     return shown
 
 
@@ -164,19 +174,22 @@ def table_markdown(table) -> str:
     head = ['labels', 'CSRM', 'dCRF', 'SEPL']
     for split in splits:
         head += [split, f'{split}, paper']
+    head += ['stands on']
     lines = [f'# {table["run"]}', '', '## Pseudo labels', '', *_markdown_head(head)]
     for row in table['labels']:
         cells = [row['what'], MARK[row['csrm']], MARK[row['dcrf']], MARK[row['sepl']]]
         for split in splits:
             cells += [_score_cell(row, split), _percent(row['paper'].get(split))]
-        lines.append(_markdown_row(cells))
+        lines.append(_markdown_row([*cells, stands_on(row['context'])]))
     if table['verification']:
         names = list(dict.fromkeys(name for row in table['verification'] for name in row['scores']))
-        head = ['network', 'trained on', *(f'{name}, {table["verification"][0]["split"]}' for name in names), 'paper']
+        head = ['network', 'trained on', *(f'{name}, {table["verification"][0]["split"]}' for name in names)]
+        head += ['paper', 'ms: scales']
         lines += ['', '## Networks trained on the labels', '', *_markdown_head(head)]
         for row in table['verification']:
             cells = [row['network'], row['labels'], *(_percent(row['scores'].get(name)) for name in names)]
-            lines.append(_markdown_row([*cells, _percent(next(iter(row['paper'].values()), None))]))
+            cells.append(_percent(next(iter(row['paper'].values()), None)))
+            lines.append(_markdown_row([*cells, _scales(row['context'].get('scales'))]))
     return '\n'.join([*lines, '', *(f'- {note}' for note in table['notes'])]) + '\n'
 
 

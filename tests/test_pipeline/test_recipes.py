@@ -50,6 +50,17 @@ def stages(*changed):
     [
         (dict(sed=1), 'the pipeline has the unknown key `sed`; did you mean `seed`'),
         (dict(stages=stages(dict(name='x', kind='trian'))), "`kind` of .* 'trian'; did you mean `train`"),
+        (dict(stages=RECIPE['stages'][1:]), 'the first stage must be of the kind `data`'),
+        (
+            dict(stages=stages(dict(name='x', kind='refined', of='classifier'))),
+            '`of` .* kind labels, but `classifier` is',
+        ),
+        (
+            dict(stages=[*RECIPE['stages'][:3], dict(name='x', kind='refined', of='labels')]),
+            'makes no labels with dCRF',
+        ),
+        (dict(splits='train'), "`splits` of the pipeline has a value of the wrong type: 'train'"),
+        (dict(stages=['data']), '`stages` must be a list of mappings'),
         (dict(stages=stages(dict(name='x', kind='train'))), 'stage `x` lacks the key `config`'),
         (dict(stages=stages(dict(name='x', kind='refined', of='nothing'))), '`x` stands on `nothing`, which does not'),
         (dict(stages=stages(dict(name='data', kind='table'))), 'two stages are named `data`'),

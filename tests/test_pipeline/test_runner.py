@@ -34,9 +34,9 @@ RECIPE = dict(
     config='toy.py',
     splits=['train', 'val'],
     stages=[
-        dict(name='first', kind='train', config='toy.py'),
-        dict(name='second', kind='train', config='toy.py', start='first'),
-        dict(name='third', kind='refined', of='second'),
+        dict(name='first', kind='data', config='toy.py'),
+        dict(name='second', kind='train', config='toy.py'),
+        dict(name='third', kind='verify', config='toy.py', labels='truth', start='second'),
         dict(name='extra', kind='masks', generator='$TOY_MASKS', optional=True),
     ],
 )
@@ -44,13 +44,19 @@ RECIPE = dict(
 
 class ToyData:
     splits = ('train', 'val')
-    root = 'nowhere'
+    root, pictures, masks, suffix = 'data', 'data/JPEGImages', 'data/SegmentationClass', '.jpg'
 
     def __init__(self, recipe, config):
         pass
 
     def load(self):
         pass
+
+    def list_of(self, split):
+        return f'data/{split}.txt'
+
+    def label_file(self, split):
+        return None
 
 
 class ToyStage(Stage):
@@ -76,9 +82,15 @@ def project(tmp_path, monkeypatch):
     """A project with a pipeline whose stages write one file each."""
     (tmp_path / 'tools').mkdir()
     (tmp_path / 'tools' / 'toy.py').write_text(TOOL)
+    for folder, suffix in (('JPEGImages', '.jpg'), ('SegmentationClass', '.png')):
+        (tmp_path / 'data' / folder).mkdir(parents=True)
+        for name in ('a', 'b'):
+            (tmp_path / 'data' / folder / (name + suffix)).write_text('x')
+    for split, name in (('train', 'a'), ('val', 'b')):
+        (tmp_path / 'data' / f'{split}.txt').write_text(name)
     (tmp_path / 'toy.yaml').write_text(yaml.safe_dump(RECIPE))
     monkeypatch.setattr(runner, 'RunData', ToyData)
-    monkeypatch.setattr(runner, 'STAGES', dict(train=ToyStage, refined=ToyStage, masks=ToyMasks))
+    monkeypatch.setattr(runner, 'STAGES', dict(data=ToyStage, train=ToyStage, verify=ToyStage, masks=ToyMasks))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -97,7 +109,8 @@ def test_every_stage_runs_once_and_leaves_a_card(project):
     card = json.loads((project / 'run' / 'second' / 'card.json').read_text())
     assert (card['stage'], card['number'], card['status'], card['seed']) == ('second', 2, 'done', 0)
     assert card['scores'] == dict(val=dict(miou=50.0)) and card['context'] == dict(flip=True)
-    assert card['inputs'] == dict(first=cards.read_card('run/first')['key'])
+    assert card['inputs'] == dict(first=runner.identity(cards.read_card('run/first')))
+    assert card['data']['val']['pictures'] == 1
     assert card['time']['seconds'] >= 0 and card['memory']['peak_mib'] > 1 and card['versions']['torch']
     assert card['command'] == [f'python tools/toy.py {os.path.join("run", "second", "out.txt")} second']
 
@@ -116,20 +129,49 @@ def test_what_changed_decides_what_runs_again(project, monkeypatch):
     assert 'second: runs, changed since: settings of the pipeline' in text
     assert 'third: runs, changed since: inputs (second)' in text
 
-    (project / 'run' / 'third' / 'out.txt').unlink()
-    assert 'third: runs, its output out.txt is gone' in run(project)[1]
     assert 'changed since: seed' in run(project, seed=1)[1]
-    monkeypatch.setattr(runner.cards, 'code_hash', lambda packages: 'other')
-    assert 'changed since: code of the project' in run(project, seed=1)[1]
     monkeypatch.setenv('TOY_MASKS', 'x')
     assert run(project, seed=1)[0]['ran'] == ['extra']
+    monkeypatch.setattr(runner.cards, 'code_hash', lambda packages: 'other')
+    assert 'first: runs, changed since: code of the project' in run(project, seed=1)[1]
+
+
+def test_what_was_made_again_makes_what_stands_on_it_run_again(project):
+    run(project)
+    (project / 'run' / 'first' / 'out.txt').unlink()
+    outcome, text = run(project)
+    assert outcome['ran'] == ['first', 'second', 'third'] and 'first: runs, its output out.txt is gone' in text
+    (project / 'run' / 'second' / 'out.txt').write_text('edited')
+    outcome, text = run(project)
+    assert outcome['ran'] == ['second', 'third'] and 'second: runs, its output out.txt was changed' in text
+    assert (project / 'run' / 'second' / 'out.txt').read_text() == 'second'
+    (project / 'data' / 'JPEGImages' / 'a.jpg').write_text('another picture')
+    outcome, text = run(project)
+    assert outcome['ran'] == ['first', 'second', 'third'] and 'first: runs, changed since: data' in text
+    assert run(project)[0]['ran'] == []
+
+
+def test_a_folder_counts_by_its_files(tmp_path):
+    (tmp_path / 'a.png').write_text('1')
+    before = runner.content_of(tmp_path)
+    (tmp_path / '.b.png').write_text('temporary')
+    assert runner.content_of(tmp_path) == before
+    (tmp_path / 'b.png').write_text('2')
+    assert runner.content_of(tmp_path) != before
 
 
 def test_from_and_until(project):
     assert run(project, until='second')[0]['ran'] == ['first', 'second']
+    left = project / 'run' / 'second' / 'left.txt'
+    left.write_text('old')
     outcome, text = run(project, start='second')
+    assert not left.exists() and not (project / 'run' / 'second.old').exists()
     assert outcome['skipped'] == ['first'] and outcome['ran'] == ['second', 'third']
     assert 'asked for by --from' in text
+    with pytest.raises(UserError, match='--until first comes before --from second'):
+        run(project, start='second', until='first')
+    with pytest.raises(UserError, match='--gpus must be at least 1'):
+        run(project, gpus=0)
     with pytest.raises(UserError, match='has no stage `secnd`; did you mean `second`'):
         run(project, until='secnd')
 
@@ -137,7 +179,7 @@ def test_from_and_until(project):
 def test_a_dry_run_shows_commands_and_changes_nothing(project):
     outcome, text = run(project, dry_run=True)
     assert 'first: would run' in text and 'python tools/toy.py run/first/out.txt first' in text
-    assert len(outcome['ran']) == 3 and not (project / 'run' / 'first').exists()
+    assert len(outcome['ran']) == 3 and not (project / 'run').exists()
 
 
 def test_a_failure_is_one_line_with_the_reason_and_the_log_and_can_be_mended(project, monkeypatch):
@@ -159,15 +201,28 @@ def test_what_an_interrupted_training_left_is_not_mixed_with_a_new_one(project, 
     with pytest.raises(UserError):
         run(project)
     assert not left.exists()
-    # Label maps of the same settings are kept: whole files, each skipped if it is there.
-    monkeypatch.setenv('TOY_FAIL', 'third')
+
+
+def test_what_was_done_stays_until_the_new_one_is_done(project, monkeypatch):
+    run(project)
+    monkeypatch.setenv('TOY_FAIL', 'second')
     with pytest.raises(UserError):
-        run(project)
-    left = project / 'run' / 'third' / 'label.png'
-    left.write_text('old')
+        run(project, start='second')
+    assert (project / 'run' / 'second.old' / 'out.txt').exists()
     monkeypatch.delenv('TOY_FAIL')
     run(project)
-    assert left.exists()
+    assert not (project / 'run' / 'second.old').exists()
+
+
+def test_label_maps_of_the_same_settings_are_kept(project, monkeypatch):
+    monkeypatch.setenv('TOY_MASKS', 'x')
+    monkeypatch.setenv('TOY_FAIL', 'extra')
+    with pytest.raises(UserError):
+        run(project)
+    left = project / 'run' / 'extra' / 'mask.json'  # whole, for tools write by renaming; each is skipped if it is there
+    left.write_text('made')
+    monkeypatch.delenv('TOY_FAIL')
+    assert run(project)[0]['ran'] == ['extra'] and left.exists()
 
 
 def test_trainings_go_on_where_the_pipeline_asks_for_it(project):
@@ -193,7 +248,7 @@ from test_runner import ToyData, ToyMasks, ToyStage
 from rich.console import Console
 from csrm_plugin.pipeline import runner
 runner.RunData = ToyData
-runner.STAGES = dict(train=ToyStage, refined=ToyStage, masks=ToyMasks)
+runner.STAGES = dict(data=ToyStage, train=ToyStage, verify=ToyStage, masks=ToyMasks)
 runner.run_pipeline({recipe!r}, {root!r}, Console(), work_dir='run')
 """
 
