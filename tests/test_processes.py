@@ -1,5 +1,8 @@
 import os
 import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -49,6 +52,30 @@ def test_an_error_of_a_task_comes_as_it_is(workers):
 def test_a_killed_worker_is_explained():
     with pytest.raises(UserError, match='2 worker processes was killed, most likely because the memory is full'):
         list(run_unordered(die, range(3), 2))
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='needs the parent-death signal of Linux')
+def test_grandchildren_end_with_who_started_the_tool(tmp_path, root):
+    # As torchrun does: a process between the pipeline and the tool, which is killed without a word.
+    tool = (
+        'import sys, time; from csrm_plugin.cli import run_tool; import argparse\n'
+        'run_tool(lambda args: (open(sys.argv[0] + ".up", "w").close(), time.sleep(60)), argparse.ArgumentParser())'
+    )
+    (tmp_path / 'tool.py').write_text(tool)
+    (tmp_path / 'between.py').write_text(
+        f'import subprocess, sys\nsubprocess.run([sys.executable, {str(tmp_path / "tool.py")!r}])'
+    )
+    environment = {**os.environ, 'PYTHONPATH': str(root), 'CSRM_DIE_WITH_PARENT': '1'}
+    between = subprocess.Popen([sys.executable, str(tmp_path / 'between.py')], env=environment)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / 'tool.py.up').exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    between.kill()
+    between.wait()
+    time.sleep(0.3)
+    left = subprocess.run(['pgrep', '-f', str(tmp_path / 'tool.py')], capture_output=True, text=True).stdout
+    assert left == ''
 
 
 def test_negative_workers_are_refused():

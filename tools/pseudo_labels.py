@@ -20,7 +20,7 @@ def build_parser():
     add('--shard', default='0/1', metavar='i/n', help='part i (from 0) of n of the split (default: 0/1)')
     add_inference_arguments(parser)
     add('--bg-threshold', type=float, metavar='T',
-        help='0..1, CAMs only: pixels that are foreground at this lower threshold alone become 255 (default: none)')  # fmt: skip
+        help='0..1, CAMs only: what is foreground at this lower threshold alone becomes 255')  # fmt: skip
     add('--unrestricted', action='store_true',
         help='do not use image-level labels: any class (seg), or what the classifier sees (cam)')  # fmt: skip
     add('--save-cams', action='store_true', help='also DIR/cams/<id>.npz, half precision, compressed')

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import os.path as osp
 import shlex
@@ -14,6 +15,8 @@ import sys
 import time
 from dataclasses import replace
 from datetime import datetime, timezone
+
+from mmengine.logging import MMLogger
 
 from ..cli import DIE_WITH_PARENT
 from ..engine.config import load_config
@@ -117,6 +120,8 @@ def run_pipeline(name, root, console, work_dir=None, seed=None, start=None, unti
     Raises:
         UserError: If a stage fails; the stages before it keep their results.
     """
+    # Each of the many configs that are read would say again which variables it uses.
+    MMLogger.get_current_instance().setLevel(logging.WARNING)
     recipe = load_recipe(name, root)
     recipe = recipe if seed is None else replace(recipe, seed=seed)
     numbers = [recipe.stage(stage).number for stage in (start, until) if stage is not None]
@@ -315,9 +320,10 @@ def run_stage(stage: Stage, parts: dict, console, fresh: bool = False) -> dict:
     shutil.rmtree(old, ignore_errors=True)
     console.print(f'     done in {_minutes(seconds)}{_headline(card)}', highlight=False, soft_wrap=True)
     if card['context'].get('random_weights'):
+        names = ', '.join(card['context']['random_weights'])
         console.print(
-            f'     [yellow]{", ".join(card["context"]["random_weights"])} started with random weights: no pretrained ones '
-            'were found.[/yellow]', soft_wrap=True)  # fmt: skip
+            f'     [yellow]{names} started random: no pretrained weights were found.[/yellow]', soft_wrap=True
+        )
     return card
 
 

@@ -120,7 +120,7 @@ def _scales(scales):
 def print_table(table, console) -> None:
     """Print the table in the terminal."""
     splits = table['splits']
-    paper = any(value is not None for row in table['labels'] for value in row['paper'].values())
+    paper = has_paper(table)
     shown = Table(show_lines=False, title=f'Pseudo labels, mIoU in percent ({table["dataset"]}, seed {table["seed"]})')
     for name in ('labels', 'CSRM', 'dCRF', 'SEPL'):
         shown.add_column(name)
@@ -140,6 +140,11 @@ def print_table(table, console) -> None:
         console.print(_verification_table(table['verification']))
     for note in table['notes']:
         console.print(note, highlight=False)
+
+
+def has_paper(table) -> bool:
+    """Whether the paper has figures for some label row."""
+    return any(value is not None for row in table['labels'] for value in row['paper'].values())
 
 
 def _score_cell(row, split):
@@ -170,27 +175,36 @@ def _percent(value):
 
 def table_markdown(table) -> str:
     """The table as Markdown, with the notes that its numbers stand on."""
-    splits = table['splits']
+    lines = [f'# {table["run"]}', '', '## Pseudo labels', '', *_label_lines(table)]
+    if table['verification']:
+        lines += ['', '## Networks trained on the labels', '', *_verification_lines(table['verification'])]
+    return '\n'.join([*lines, '', *(f'- {note}' for note in table['notes'])]) + '\n'
+
+
+def _label_lines(table):
+    splits, paper = table['splits'], has_paper(table)
     head = ['labels', 'CSRM', 'dCRF', 'SEPL']
     for split in splits:
-        head += [split, f'{split}, paper']
-    head += ['stands on']
-    lines = [f'# {table["run"]}', '', '## Pseudo labels', '', *_markdown_head(head)]
+        head += [split, f'{split}, paper'] if paper else [split]
+    lines = _markdown_head([*head, 'stands on'])
     for row in table['labels']:
         cells = [row['what'], MARK[row['csrm']], MARK[row['dcrf']], MARK[row['sepl']]]
         for split in splits:
-            cells += [_score_cell(row, split), _percent(row['paper'].get(split))]
+            cells += [_score_cell(row, split)] + ([_percent(row['paper'].get(split))] if paper else [])
         lines.append(_markdown_row([*cells, stands_on(row['context'])]))
-    if table['verification']:
-        names = list(dict.fromkeys(name for row in table['verification'] for name in row['scores']))
-        head = ['network', 'trained on', *(f'{name}, {table["verification"][0]["split"]}' for name in names)]
-        head += ['paper', 'ms: scales']
-        lines += ['', '## Networks trained on the labels', '', *_markdown_head(head)]
-        for row in table['verification']:
-            cells = [row['network'], row['labels'], *(_percent(row['scores'].get(name)) for name in names)]
-            cells.append(_percent(next(iter(row['paper'].values()), None)))
-            lines.append(_markdown_row([*cells, _scales(row['context'].get('scales'))]))
-    return '\n'.join([*lines, '', *(f'- {note}' for note in table['notes'])]) + '\n'
+    return lines
+
+
+def _verification_lines(rows):
+    names = list(dict.fromkeys(name for row in rows for name in row['scores']))
+    paper = any(row['paper'] for row in rows)
+    head = ['network', 'trained on', *(f'{name}, {rows[0]["split"]}' for name in names), *(['paper'] if paper else [])]
+    lines = _markdown_head([*head, 'ms: scales'])
+    for row in rows:
+        cells = [row['network'], row['labels'], *(_percent(row['scores'].get(name)) for name in names)]
+        cells += [_percent(next(iter(row['paper'].values()), None))] if paper else []
+        lines.append(_markdown_row([*cells, _scales(row['context'].get('scales'))]))
+    return lines
 
 
 def _markdown_head(cells):

@@ -27,7 +27,7 @@ def test_each_defect_has_its_message(png, tmp_path):
         read_label_png(tmp_path / 'b.png')
     with pytest.raises(UserError, match='holds class 2, but there are classes 0 to 1'):
         read_label_png(png, 2)
-    with pytest.raises(UserError, match='3 x 2 pixels .* but 3 x 3 are expected'):
+    with pytest.raises(UserError, match=r'3 x 2 pixels .* but 3 x 3 are expected'):
         read_label_png(png, 3, (3, 3))
     Image.fromarray(np.zeros((2, 3, 3), np.uint8)).save(tmp_path / 'rgb.png')
     with pytest.raises(UserError, match='mode RGB'):
@@ -50,7 +50,7 @@ def test_missing_files_are_counted_and_named(png, tmp_path):
     require_files(tmp_path, ['a'], 'label maps')
     with pytest.raises(MissingFileError, match=r'2 of 3 label maps are not in .*: b\.png, c\.png\. Make them\.'):
         require_files(tmp_path, ['a', 'b', 'c'], 'label maps', hint='Make them.')
-    with pytest.raises(MissingFileError, match='folder `.*nowhere` does not exist'):
+    with pytest.raises(MissingFileError, match=r'folder `.*nowhere` does not exist'):
         require_files(tmp_path / 'nowhere', ['a'], 'label maps')
 
 
@@ -61,6 +61,10 @@ def test_a_folder_belongs_to_one_setting(tmp_path):
         claim_folder(tmp_path / 'out', dict(classes=['a'], settings=dict(scales=(0.5, 1), threshold=0.5)))
     assert read_manifest(tmp_path / 'out')['settings'] == dict(scales=[0.5, 1], threshold=0.4)
     assert read_manifest(tmp_path) is None
+    (tmp_path / 'masks').mkdir()
+    (tmp_path / 'masks' / 'a.png').write_bytes(b'a mask')
+    with pytest.raises(UserError, match=r'holds PNG files, but no labels\.json'):
+        claim_folder(tmp_path / 'masks', dict(settings={}))
     (tmp_path / 'labels.json').write_text('{"a": ')
     with pytest.raises(UserError, match='is no JSON'):
         read_manifest(tmp_path)

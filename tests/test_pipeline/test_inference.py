@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -104,6 +106,19 @@ def test_tiles_are_used_when_memory_is_short_and_it_is_said(picture, monkeypatch
     assert max(max(size) for size in model.sizes) <= 210
 
 
+def test_tiles_of_a_network_with_cams_are_close_to_the_whole(root, demo_options, checkpoint_of, picture):
+    cfg = load_config(str(root / 'mmcfg' / 'csrm_demo.py'), demo_options)
+    model = load_model(cfg, checkpoint_of('csrm_demo'))
+    whole = MultiScalePredictor(model)([picture], (300, 421))
+    tiled = MultiScalePredictor(model, tile=256)([picture], (300, 421))
+    assert tiled.tile == 256 and tiled.cam.shape == whole.cam.shape and tiled.probs.shape == whole.probs.shape
+    assert torch.allclose(tiled.probs.sum(dim=0), torch.ones(300, 421), atol=1e-5)
+    assert torch.allclose(tiled.scores, whole.scores, atol=0.05)
+    middle = (slice(None), slice(100, 200), slice(60, 120))  # far from the borders of the tiles
+    spread = whole.cam[middle].std()
+    assert (tiled.cam[middle] - whole.cam[middle]).abs().mean() < 0.5 * spread
+
+
 def test_memory_that_is_too_small_for_any_tile_ends_in_one_line(picture):
     with pytest.raises(UserError, match='out of memory even with tiles of 210 pixels'):
         MultiScalePredictor(Pixelwise(limit=10))([picture], (300, 421))
@@ -139,7 +154,7 @@ def test_a_checkpoint_of_another_model_is_refused(root, demo_options, checkpoint
         load_model(cfg, checkpoint_of('cam_demo'))
     with pytest.raises(MissingFileError, match='no checkpoint file'):
         load_model(cfg, str(tmp_path / 'nowhere.pth'))
-    (tmp_path / 'cut.pth').write_bytes(open(checkpoint_of('csrm_demo'), 'rb').read()[:5000])
+    (tmp_path / 'cut.pth').write_bytes(Path(checkpoint_of('csrm_demo')).read_bytes()[:5000])
     with pytest.raises(UserError, match='truncated'):
         load_model(cfg, str(tmp_path / 'cut.pth'))
 

@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -22,11 +23,11 @@ def photos(tmp_path):
 
 @pytest.fixture
 def predict(root, demo_options, checkpoint_of, tmp_path):
-    def call(pictures, name='csrm_demo', **given):
+    def call(pictures, name='csrm_demo', out=None, **given):
         config = str(root / 'mmcfg' / f'{name}.py')
         options = {key: value for key, value in demo_options.items() if 'root' not in key}
         return predict_pictures(
-            config, checkpoint_of(name), [str(pictures)], str(tmp_path / 'out'), cfg_options=options,
+            config, checkpoint_of(name), [str(pictures)], str(out or tmp_path / 'out'), cfg_options=options,
             **{'workers': 0, **given})  # fmt: skip
 
     return call
@@ -82,6 +83,28 @@ def test_the_checkpoint_names_the_classes(root, tmp_path):
     assert classes_of(cfg, tmp_path / 'c.pth') == (['background', 'x'], [[0, 0, 0], [1, 2, 3]])
     torch.save(dict(state_dict={}), tmp_path / 'c.pth')
     assert len(classes_of(cfg, tmp_path / 'c.pth')[0]) == 7
+
+
+def test_the_folder_of_the_pictures_is_left_alone(predict, photos, tmp_path, monkeypatch):
+    before = (photos / 'b.png').read_bytes()
+    with pytest.raises(UserError, match='holds the pictures themselves'):
+        predict(photos, out=photos)
+    assert (photos / 'b.png').read_bytes() == before
+
+
+def test_another_picture_of_the_same_name_is_predicted_anew(predict, photos):
+    predict(photos)
+    os.utime(photos / 'b.png', (2e9, 2e9))
+    assert predict(photos)['made'] == 1
+
+
+def test_pictures_of_cameras_are_turned_as_they_say(predict, tmp_path):
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
+    exif = picture.getexif()
+    exif[0x0112] = 6  # turned by a quarter
+    picture.save(tmp_path / 'phone.jpg', exif=exif)
+    predict(tmp_path / 'phone.jpg', settings=dict(crf={}))
+    assert Image.open(tmp_path / 'out' / 'phone.png').size == (40, 60)  # width, height
 
 
 def test_a_broken_picture_is_named_and_leaves_nothing(predict, photos, tmp_path):

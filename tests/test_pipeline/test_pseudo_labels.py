@@ -208,12 +208,41 @@ def test_the_config_gives_what_is_not_asked_for(make, tmp_path):
 
 
 def test_a_split_without_labels_or_list_is_an_error_and_nothing_is_written(make, tmp_path, demo_root):
-    with pytest.raises(MissingFileError, match='Split list .*nosuch.txt does not exist; the folder has the splits'):
+    with pytest.raises(MissingFileError, match=r'Split list .*nosuch.txt does not exist; the folder has the splits'):
         make(split='nosuch')
     (demo_root / 'ImageSets' / 'Segmentation' / 'bare.txt').write_text('train_0000\n')
-    with pytest.raises(UserError, match='image-level labels|picture'):
+    with pytest.raises(UserError, match=r'image-level labels|picture'):
         make(split='bare')
     assert not (tmp_path / 'out').exists()
+
+
+def test_pictures_and_foreign_files_are_never_overwritten(make, tmp_path, demo_root):
+    with pytest.raises(UserError, match='holds the pictures themselves'):
+        make(out=str(demo_root / 'JPEGImages'))
+    (tmp_path / 'gt').mkdir()
+    Image.new('P', (48, 40)).save(tmp_path / 'gt' / 'val_0000.png')
+    with pytest.raises(UserError, match='holds PNG files, but no'):
+        make(out='gt')
+
+
+def test_saved_cams_that_are_cut_are_made_again(make, tmp_path):
+    make(save_cams=True)
+    first, second = sorted((tmp_path / 'out' / 'cams').glob('*.npz'))[:2]
+    first.write_bytes(first.read_bytes()[:40])
+    second.write_bytes(b'')
+    assert make(save_cams=True)['made'] == 2
+
+
+def test_pictures_that_were_cut_are_remembered(make, tmp_path):
+    given = dict(settings=dict(source='seg', scales=(3,)), tile=128)
+    assert len(make(**given)['tiled']) == 4
+    next((tmp_path / 'out').glob('*.png')).unlink()
+    assert len(make(**given)['tiled']) == 4  # also those that an earlier call made
+
+
+def test_unknown_devices_are_told(make):
+    with pytest.raises(UserError, match='--device foo: '):
+        make(device='foo')
 
 
 def test_without_labels_any_class_may_come(make, tmp_path):
