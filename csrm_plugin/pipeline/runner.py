@@ -260,6 +260,16 @@ def identity(card: dict) -> str:
     return f'{card["key"]} {card["time"]["started"]}'
 
 
+def keys_of(inputs: dict) -> dict:
+    """The keys in :func:`identity` of several stages: the same in every run with the same settings, data and code."""
+    return {name: value.split(' ')[0] for name, value in inputs.items()}
+
+
+def key_of(parts: dict) -> str:
+    """Hash of what a stage stands on, the same in every run with the same settings, data and code."""
+    return cards.config_hash({**parts, 'inputs': keys_of(parts['inputs'])})
+
+
 def reason_to_run(stage: Stage, card: dict | None, parts: dict) -> str | None:
     """Why a stage must run; None if its card and its outputs are those of the same key."""
     if card is None or card.get('status') != 'done':
@@ -269,9 +279,9 @@ def reason_to_run(stage: Stage, card: dict | None, parts: dict) -> str | None:
             return f'its output {name} is gone'
         if content_of(stage.path(name)) != (card.get('outputs') or {}).get(name):
             return f'its output {name} was changed'
-    if card['key'] == cards.config_hash(parts):
-        return None
     old = card.get('key_parts') or {}
+    if card['key'] == key_of(parts) and old.get('inputs') == parts['inputs']:
+        return None
     changed = [name for name in parts if parts[name] != old.get(name)]
     if 'inputs' in changed:
         before = old.get('inputs') or {}
@@ -296,8 +306,8 @@ def run_stage(stage: Stage, parts: dict, console, fresh: bool = False) -> dict:
     Raises:
         UserError: With the line of the log that says why it failed.
     """
-    run, folder, key = stage.run, stage.folder, cards.config_hash(parts)
-    old = clear_folder(stage, key, fresh)
+    run, folder, key = stage.run, stage.folder, key_of(parts)
+    old = clear_folder(stage, cards.config_hash(parts), fresh)
     started, begin, peak = datetime.now(timezone.utc), time.monotonic(), 0.0
     stage.prepare()
     commands = stage.commands()
@@ -310,7 +320,7 @@ def run_stage(stage: Stage, parts: dict, console, fresh: bool = False) -> dict:
         command=[shlex.join(['python', *command]) for command in commands], key=key, key_parts=parts,
         config=_config_of(stage), seed=run.recipe.seed, versions=cards.versions(), git=cards.git_revision(run.root),
         host=cards.host(), dataset=run.recipe.dataset,
-        data=parts.get('data') or _data_of(run), inputs=parts['inputs'],
+        data=parts.get('data') or _data_of(run), inputs=keys_of(parts['inputs']),
         outputs={name: content_of(stage.path(name)) for name in stage.outputs()},
         time=dict(started=started.isoformat(), seconds=round(seconds, 1),
                   images_per_second=found.get('images_per_second')),
