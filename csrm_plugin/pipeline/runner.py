@@ -46,6 +46,7 @@ class Run:
         self.data = RunData(recipe, self.config_path(recipe.config))
         self.environment = self._environment()
         os.environ.update(self.environment)  # configs read the variables
+        self._configs: dict = {}
         #: Stages that ran in this call or were up to date, and the identity of what came out.
         self.done: dict[str, str] = {}
         self.stages = {spec.name: STAGES[spec.kind](spec, self) for spec in recipe.stages}
@@ -64,6 +65,13 @@ class Run:
         """A config that a pipeline names: a file from here, else one of the project."""
         return config if osp.isfile(config) else osp.join(self.root, config)
 
+    def load(self, config, options):
+        """A resolved config, to be read only; read once for each set of overrides, for reading takes its time."""
+        name = repr((config, sorted(options.items())))
+        if name not in self._configs:
+            self._configs[name] = load_config(self.config_path(config), options)
+        return self._configs[name]
+
     def folder_of(self, name) -> str:
         """Folder of a stage."""
         return osp.join(self.folder, name)
@@ -76,7 +84,7 @@ class Run:
     def checkpoint_of(self, name) -> str:
         """The checkpoint that a training stage ends with."""
         stage = self.stage(name)
-        cfg = load_config(self.config_path(stage.options['config']), stage.options.get('options'))
+        cfg = self.load(stage.options['config'], stage.options.get('options') or {})
         return last_checkpoint(stage.path('train'), cfg)
 
     def train_command(self, config, arguments) -> list[str]:
@@ -211,13 +219,18 @@ def key_parts(stage: Stage, inputs: dict) -> dict:
     )
     config = stage.config()
     if config is not None:
-        cfg = load_config(stage.run.config_path(config[0]), without_paths(config[1]))
-        parts['config'] = cards.config_hash(cards.config_settings(cfg))
+        parts['config'] = cards.config_hash(settings_of(stage))
         parts['weights'] = {name: cards.file_hash(os.environ[name]) for name in stage.run.recipe.environment
                             if name in os.environ and osp.isfile(os.environ[name])}  # fmt: skip
     if stage.spec.kind == 'data':
         parts['data'] = fingerprints(stage.run)
     return parts
+
+
+def settings_of(stage: Stage) -> dict:
+    """Flat settings of the stage's own model that decide on its result."""
+    config, options = stage.config()
+    return cards.config_settings(stage.run.load(config, without_paths(options)))
 
 
 def without_paths(options) -> dict:
@@ -452,7 +465,7 @@ def _config_of(stage):
     config = stage.config()
     if config is None:
         return None
-    settings = cards.config_settings(load_config(stage.run.config_path(config[0]), without_paths(config[1])))
+    settings = settings_of(stage)
     return dict(file=config[0], hash=cards.config_hash(settings), settings=settings)
 
 
