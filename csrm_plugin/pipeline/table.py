@@ -122,20 +122,21 @@ def print_table(table, console) -> None:
     splits = table['splits']
     paper = has_paper(table)
     shown = Table(show_lines=False, title=f'Pseudo labels, mIoU in percent ({table["dataset"]}, seed {table["seed"]})')
-    for name in ('labels', 'CSRM', 'dCRF', 'SEPL'):
+    for name in ('', 'labels', 'CSRM', 'dCRF', 'SEPL'):
         shown.add_column(name)
     for split in splits:
         shown.add_column(split, justify='right')
         if paper:
             shown.add_column(f'{split}, paper', justify='right')
-    shown.add_column('stands on', overflow='fold')
-    for row in table['labels']:
-        cells = [row['what'], MARK[row['csrm']], MARK[row['dcrf']], MARK[row['sepl']]]
+    for number, row in enumerate(table['labels'], start=1):
+        cells = [str(number), row['what'], MARK[row['csrm']], MARK[row['dcrf']], MARK[row['sepl']]]
         for split in splits:
             cells.append(_score_cell(row, split))
             cells += [_percent(row['paper'].get(split))] if paper else []
-        shown.add_row(*cells, stands_on(row['context']))
+        shown.add_row(*cells)
     console.print(shown)
+    for number, row in enumerate(table['labels'], start=1):  # below, for a terminal is narrow
+        console.print(f'{number}: {stands_on(row["context"])}', highlight=False)
     if table['verification']:
         console.print(_verification_table(table['verification']))
     for note in table['notes']:
