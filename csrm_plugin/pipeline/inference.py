@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ..models.checkpoint_io import read_checkpoint, unwrap_state_dict
+from ..processes import die_with_parent
 from ..utils import MissingFileError, UserError
 
 #: Tiles overlap by this share of their side; the predictions are averaged there.
@@ -153,7 +154,14 @@ class Views(Dataset):
 
 def view_loader(infos, pipeline, workers: int = 2) -> DataLoader:
     """Loader of :class:`Views`, one picture at a time, in order."""
-    return DataLoader(Views(infos, pipeline), batch_size=1, num_workers=workers, collate_fn=_only)
+    return DataLoader(
+        Views(infos, pipeline), batch_size=1, num_workers=workers, collate_fn=_only, worker_init_fn=_prepare_loader
+    )
+
+
+def _prepare_loader(_):
+    """Leave no loader behind when its parent is killed."""
+    die_with_parent()
 
 
 def _only(batch):
