@@ -68,7 +68,8 @@ def test_missing_stages_can_be_left_out(tool, write, capsys):
     assert run(tool, whole, part) == 0
 
 
-def test_paper_by_default(tool, write, capsys):
+def test_paper_by_default(tool, write, capsys, monkeypatch):
+    monkeypatch.setenv('COLUMNS', '200')  # a narrow terminal breaks the notes
     folder = write('voc', 59.9, 68.3, dataset='voc')
     assert run(tool, folder, '--ignore-missing') == 1
     out = capsys.readouterr().out
