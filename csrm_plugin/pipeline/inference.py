@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from ..models.checkpoint_io import read_checkpoint, unwrap_state_dict
 from ..processes import die_with_parent
 from ..utils import MissingFileError, UserError
+from .devices import choose_device
 
 #: Tiles overlap by this share of their side; the predictions are averaged there.
 TILE_OVERLAP = 0.25
@@ -41,13 +42,13 @@ class Prediction(NamedTuple):
     tile: int | None
 
 
-def load_model(cfg, checkpoint: str, device='cpu'):
+def load_model(cfg, checkpoint: str, device: str | None = 'cpu'):
     """Build the model of a config for predictions, with every one of its weights from the checkpoint.
 
     Args:
         cfg (mmengine.config.Config): With ``model``.
         checkpoint (str): File written by a run of that config, or by ``tools/export_model.py``.
-        device (str): Where the model goes.
+        device (str, optional): Where the model goes, see :func:`csrm_plugin.pipeline.devices.choose_device`.
 
     Returns:
         BaseSegmentor: In evaluation mode.
@@ -74,21 +75,7 @@ def load_model(cfg, checkpoint: str, device='cpu'):
             'trained with, or convert it with `tools/convert_checkpoint.py`.'
         )
     model.load_state_dict(tensors, strict=False)
-    return model.to(check_device(device)).eval()
-
-
-def check_device(name) -> torch.device:
-    """The device of that name.
-
-    Raises:
-        UserError: If torch knows no such device, or this machine has none.
-    """
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f'--device {name}: {str(error).splitlines()[0]}') from error
-    return device
+    return model.to(choose_device(device)).eval()
 
 
 def view_pipeline(test_pipeline, scales) -> list[dict]:

@@ -18,7 +18,6 @@ from . import cards
 from .inference import MultiScalePredictor, load_model
 from .pseudo_labels import (
     LabelWork,
-    default_device,
     describe,
     describe_labels,
     label_pictures,
@@ -67,7 +66,7 @@ def predict_pictures(config, checkpoint, pictures, out_dir, settings=None, label
     if label_file is not None:
         add_labels(infos, label_file, classes)
     settings = settings_for(cfg, dict(settings or {}, unrestricted=label_file is None))
-    model = load_model(cfg, checkpoint, device or default_device())
+    model = load_model(cfg, checkpoint, device)
     stands_on = describe(cfg, checkpoint, model, amp, tile)
     labels_hash = None if label_file is None else cards.file_hash(label_file)
     settings_there = {**describe_labels(settings), **stands_on, 'overlays': overlays, 'labels_sha256': labels_hash}

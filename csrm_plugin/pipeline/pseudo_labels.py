@@ -265,7 +265,7 @@ def make_pseudo_labels(
             crf_out: replace(settings, crf=settings.crf or crf_options({})),
         }
     dataset = split_dataset(cfg, split, with_labels=settings.restrict == 'labels')
-    model = load_model(cfg, checkpoint, device or default_device())
+    model = load_model(cfg, checkpoint, device)
     _check_classes(cfg, dataset)
     predictor = MultiScalePredictor(model, settings.flip, tile, amp)
     classes, palette = dataset.metainfo['classes'], [list(colour) for colour in dataset.metainfo['palette']]
@@ -344,11 +344,6 @@ def label_pictures(infos, work: LabelWork, description: str, finish=finish_label
     return dict(
         pictures=len(infos), made=len(todo), skipped=len(infos) - len(todo), seconds=round(seconds, 1),
         images_per_second=round(len(todo) / seconds, 3), tiled=tiled)  # fmt: skip
-
-
-def default_device() -> str:
-    """``cuda`` where there is one."""
-    return 'cuda' if torch.cuda.is_available() else 'cpu'
 
 
 def settings_for(cfg, given: dict) -> LabelSettings:

@@ -22,6 +22,7 @@ from ..datasets.label_folder import require_files
 from ..processes import run_unordered
 from ..refine.sam import import_coder, mask_record, read_records
 from ..utils import MissingFileError, UserError, write_json
+from .devices import choose_device
 from .progress import track
 from .refine_sam import MASKS_MANIFEST, check_workers
 from .shards import take_shard
@@ -526,25 +527,6 @@ def weights_hash(model) -> str:
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(tensor.detach().cpu().numpy()))
     return digest.hexdigest()[:16]
-
-
-def choose_device(device: str):
-    """The ``torch.device`` of a name; ``'auto'`` is CUDA where there is one.
-
-    Raises:
-        UserError: If there is no such device.
-    """
-    import torch
-
-    if device == 'auto':
-        device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    try:
-        chosen = torch.device(device)
-        torch.zeros(1, device=chosen)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        text = (str(error).splitlines() or [''])[0]
-        raise UserError(f'--device {device}: there is no such device ({text}); use cpu or auto') from error
-    return chosen
 
 
 def import_transformers():

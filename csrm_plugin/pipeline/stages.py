@@ -94,6 +94,8 @@ class Stage:
 
     def weights_context(self) -> dict:
         """``random_weights``: parts of the model that had no pretrained weights, as the training's log says."""
+        if self.options.get('start'):
+            return {}  # what the initialisation could not have, the checkpoint that it starts from brings
         with open(self.path('logs/01_train.log'), errors='replace') as file:
             names = {line.split(FROM_SCRATCH)[0].split()[-1] for line in file if FROM_SCRATCH in line}
         return dict(random_weights=sorted(names)) if names else {}

@@ -129,6 +129,8 @@ def test_scores_of_networks_are_read_and_random_weights_are_told(demo):
     found = stage.finish()
     assert found['scores'] == dict(val={'seg/mIoU': 50.0, 'seg/mIoU ss flip': 51.0, 'seg/mIoU ss flip crf': 52.0})
     assert found['context']['labels'] == 'labels_csrm_crf' and found['context']['random_weights'] == ['ResNet']
+    stage.options = {**stage.options, 'start': 'classifier'}  # brings the weights
+    assert 'random_weights' not in stage.finish()['context']
 
 
 def test_what_decides_on_a_result_is_in_the_key(demo, tmp_path, monkeypatch):
