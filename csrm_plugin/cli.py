@@ -19,11 +19,8 @@ import traceback
 
 from mmengine.config import DictAction
 
-from .processes import die_with_parent
+from .processes import DIE_WITH_PARENT, die_with_parent
 from .utils import UserError
-
-#: Set by `tools/pipeline.py`: what it starts, and what that starts (torchrun's processes), must not outlive it.
-DIE_WITH_PARENT = 'CSRM_DIE_WITH_PARENT'
 
 #: Exit status of a tool that the user stopped with Ctrl-C (128 + SIGINT, as shells have it).
 INTERRUPTED = 130

@@ -15,8 +15,7 @@ from rich.table import Table
 
 from . import functional as F
 from .engine.testing import prepare_testing, report_of
-from .engine.training import prepare_training
-from .refine import DenseCRF
+from .engine.training import prepare_training, run_training
 from .utils import UserError, write_json
 from .visualization import Panel, draw_sheet, overlay_cams, overlay_labels, save_picture
 
@@ -106,9 +105,7 @@ def quick_options(stage, work_dir) -> dict:
 def train(config, options, folder, console) -> str:
     """Train one stage with a progress line; the log goes to ``folder``. Gives the checkpoint's path."""
     cfg = prepare_training(config, cfg_options=options, work_dir=folder)
-    runner = QuietRunner.from_cfg(cfg)
-    runner.register_hook(ProgressHook(console), priority='LOWEST')
-    runner.train()
+    runner = run_training(cfg, QuietRunner, [ProgressHook(console)])
     crf = getattr(runner.model, 'crf', None)
     if crf is not None:
         crf.close()
@@ -262,15 +259,12 @@ def _sheet_row(before, after, csrm, metainfo):
     """Panels of one picture, from the data samples of both models."""
     picture = np.array(Image.open(after.img_path).convert('RGB'))
     labels = after.gt_image_labels.multi_hot[None].cpu()
-    palette, settings = metainfo['palette'], csrm.pseudo_label
+    palette = metainfo['palette']
     cams = [F.normalize_cam(sample.cam_logits.data[None].cpu(), labels=labels) for sample in (before, after)]
-    crf = None if settings.crf is None else DenseCRF(**{**settings.crf, 'workers': 0})
-    pseudo = F.cam_pseudo_labels(
-        picture[None], cams[1], labels, settings.fg_threshold, settings.bg_threshold, crf
-    )[0].numpy()  # fmt: skip
+    pseudo = csrm.training_labels(picture, after.cam_logits.data, labels[0]).numpy()
     predicted, truth = (value.data[0].cpu().numpy() for value in (after.pred_sem_seg, after.gt_sem_seg))
     names = ', '.join(name for name, there in zip(metainfo['classes'][1:], labels[0] > 0) if there)
-    refined = 'CAM' if crf is None else 'CAM + dCRF'
+    refined = 'CAM' if csrm.crf is None else 'CAM + dCRF'
     return [
         Panel(picture, f'{after.img_id}: {names}'),
         Panel(overlay_cams(picture, cams[0][0].numpy(), palette), 'CAM of the classifier'),

@@ -6,11 +6,18 @@ import itertools
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 
 from .utils import UserError
+
+#: Set for tools that other tools start: they, and what they start (torchrun's processes), must not outlive those.
+DIE_WITH_PARENT = 'CSRM_DIE_WITH_PARENT'
+
+#: Lines at the end of a log that are looked at for the cause of a failure.
+LOG_TAIL = 40
 
 
 def start_pool(workers: int) -> ProcessPoolExecutor:
@@ -83,6 +90,46 @@ def die_with_parent() -> None:
     if sys.platform == 'linux':
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
+def start_logged(command, log, env=None) -> subprocess.Popen:
+    """Start a program that writes its output to a file and dies with the thread that started it.
+
+    Args:
+        command (Sequence[str]): Program and arguments.
+        log (str): File that gets stdout and stderr; missing parent folders are made.
+        env (dict[str, str], optional): Variables beside those of this process.
+    """
+    os.makedirs(os.path.dirname(os.path.abspath(log)), exist_ok=True)
+    with open(log, 'w') as output:
+        return subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+            env={**os.environ, **(env or {}), DIE_WITH_PARENT: '1'}, preexec_fn=die_with_parent)  # fmt: skip
+
+
+def log_tail(log) -> list[str]:
+    """The last lines of a log that are not empty; what a progress bar wrote over is kept."""
+    with open(log, 'rb') as file:
+        file.seek(max(os.path.getsize(log) - 20000, 0))
+        text = file.read().decode(errors='replace')
+    return [line for line in text.replace('\r', '\n').splitlines() if line.strip()][-LOG_TAIL:]
+
+
+def failure_reason(log, status: int) -> str:
+    """Why a program failed, in one line: its error line, else the signal that ended it, else its last line.
+
+    Args:
+        log (str): Its output.
+        status (int): Its exit status; negative for a signal, as :mod:`subprocess` has it.
+    """
+    lines = log_tail(log)
+    errors = [line for line in lines if line.startswith('error: ')]
+    if errors:
+        return errors[-1][len('error: ') :]
+    if status < 0:
+        name = signal.Signals(-status).name if -status in set(signal.Signals) else f'signal {-status}'
+        return f'it was killed by {name}' + (' (memory full?)' if status == -signal.SIGKILL else '')
+    return lines[-1] if lines else f'exit status {status}'
 
 
 def _prepare_worker(parent):

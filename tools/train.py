@@ -20,9 +20,7 @@ def build_parser():
 
 
 def main(args):
-    from mmengine.runner import Runner
-
-    from csrm_plugin.engine.training import prepare_training
+    from csrm_plugin.engine.training import prepare_training, run_training
 
     cfg = prepare_training(
         args.config,
@@ -33,7 +31,7 @@ def main(args):
         auto_scale_lr=args.auto_scale_lr,
         launcher=args.launcher,
     )
-    Runner.from_cfg(cfg).train()
+    run_training(cfg)
 
 
 if __name__ == '__main__':

@@ -69,26 +69,34 @@ def run_test(cfg, out_dir=None, json_path=None):
     return metrics
 
 
-def report_of(runner, metrics):
+def report_of(runner, metrics, loop='test'):
     """What the JSON of a test holds: the metrics flat, what each metric object reports beyond, and the context.
 
     A metric object that has an attribute ``report`` (dict) adds its entries; what is under ``context`` there is
     merged into the context here.
+
+    Args:
+        runner (mmengine.runner.Runner): After the loop.
+        metrics (dict): As the evaluator gives them.
+        loop (str): ``'test'``, or ``'val'`` for a validation within a training.
     """
     report = dict(metrics)
+    dataset = runner.cfg[f'{loop}_dataloader'].dataset
     context = dict(
         config=runner.cfg.filename,
-        checkpoint=runner.cfg.load_from,
         weights=weights_of(runner.model),
         seed=runner.cfg.get('randomness', {}).get('seed'),
-        tta='tta_pipeline' in runner.cfg and runner.cfg.test_dataloader.dataset.pipeline == runner.cfg.tta_pipeline,
-        ann_file=runner.cfg.test_dataloader.dataset.get('ann_file'),
-        pictures=len(runner.test_dataloader.dataset),
+        ann_file=dataset.get('ann_file'),
+        split=_split_of(dataset.get('ann_file')),
+        pictures=len(getattr(runner, f'{loop}_dataloader').dataset),
     )
+    if loop == 'test':
+        context['checkpoint'] = runner.cfg.load_from
+        context['tta'] = 'tta_pipeline' in runner.cfg and dataset.pipeline == runner.cfg.tta_pipeline
     trained_on = ((runner.cfg.get('train_dataloader') or {}).get('dataset') or {}).get('pseudo_label_dir')
     if trained_on is not None:  # of a network that learnt from label maps, as the config says it now
         context['pseudo_label_dir'] = trained_on
-    for metric in runner.test_evaluator.metrics:
+    for metric in getattr(runner, f'{loop}_evaluator').metrics:
         for key, value in (getattr(metric, 'report', None) or {}).items():
             if key == 'context':
                 context.update(value)
@@ -96,6 +104,11 @@ def report_of(runner, metrics):
                 report[key] = value
     report['context'] = context
     return report
+
+
+def _split_of(ann_file) -> str | None:
+    """Name of the split that a list of ids stands for."""
+    return osp.splitext(osp.basename(ann_file))[0] if ann_file else None
 
 
 def weights_of(model) -> str | None:

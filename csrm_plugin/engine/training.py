@@ -2,13 +2,18 @@
 
 import glob
 import logging
+import os
 import os.path as osp
 import re
 import zipfile
 
 import torch
+from mmengine.dist import is_main_process
 from mmengine.logging import print_log
+from mmengine.runner import Runner
 
+from ..cli import describe_error
+from ..tracking import record
 from ..utils import MissingFileError, UserError
 from .config import load_config
 from .launch import prepare_distributed, set_global_batch
@@ -35,6 +40,7 @@ def prepare_training(config, cfg_options=None, work_dir=None, resume=None, amp=F
     """
     cfg = load_config(config, cfg_options)
     set_work_dir(cfg, config, work_dir)
+    set_trial_dir(cfg)
     if amp:
         enable_amp(cfg)
     world_size = prepare_distributed(cfg, launcher)
@@ -44,6 +50,39 @@ def prepare_training(config, cfg_options=None, work_dir=None, resume=None, amp=F
     set_resume(cfg, resume)
     check_load_from(cfg)
     return cfg
+
+
+def run_training(cfg, runner_class=Runner, hooks=()):
+    """Train, and note in the run's record if it fails.
+
+    Args:
+        cfg (mmengine.config.Config): From :func:`prepare_training`.
+        runner_class (type): The Runner or a subclass.
+        hooks (Sequence[Hook]): Registered with the lowest priority.
+
+    Returns:
+        Runner: After the training.
+    """
+    runner = runner_class.from_cfg(cfg)
+    for hook in hooks:
+        runner.register_hook(hook, priority='LOWEST')
+    try:
+        runner.train()
+    except BaseException as error:
+        if is_main_process():
+            record.mark_failed(cfg.work_dir, describe_error(error) or f'{type(error).__name__}: {error}')
+        raise
+    return runner
+
+
+def set_trial_dir(cfg):
+    """Give each trial of a W&B sweep a work directory of its own, below the one that the command names.
+
+    The agent starts every trial with the same command; the environment says which one it is.
+    """
+    sweep, run = os.environ.get('WANDB_SWEEP_ID'), os.environ.get('WANDB_RUN_ID')
+    if sweep and run:
+        cfg.work_dir = osp.join(cfg.work_dir, f'sweep_{sweep}', run)
 
 
 def set_work_dir(cfg, config, work_dir=None):

@@ -1,5 +1,7 @@
 """The metric of weakly supervised segmentation: CAMs, segmentation, pseudo labels and classification at once."""
 
+import os.path as osp
+
 import numpy as np
 import torch
 from mmengine.evaluator import BaseMetric
@@ -7,7 +9,7 @@ from mmengine.logging import MMLogger
 from mmseg.registry import METRICS
 from prettytable import PrettyTable
 
-from ..functional import normalize_cam, restrict_probs
+from ..functional import normalize_cam, restrict_probs, threshold_cams
 from ..utils import UserError
 from .confusion import CAM_THRESHOLDS, cam_confusion, confusion_matrix, iou, mean_iou
 from .multi_label import mean_average_precision
@@ -24,7 +26,8 @@ class WSSSMetric(BaseMetric):
     - ``cls/mAP``: mean average precision of the classifier.
 
     Pictures without a mask count for ``cls/mAP`` only; parts that a model does not predict are left out. The last
-    result with its per-class scores and its context is kept in :attr:`report`.
+    result with its per-class scores and its context is kept in :attr:`report`, that of each picture in
+    :attr:`pictures`.
 
     Args:
         pseudo_label (dict): ``source``, ``'cam'`` or ``'seg'``: what the pseudo labels are made from; ``threshold``
@@ -64,6 +67,7 @@ class WSSSMetric(BaseMetric):
         self.thresholds = tuple(thresholds)
         self.scales, self.flip = tuple(scales), flip
         self.report: dict = {}
+        self.pictures: list[dict] = []
 
     @torch.no_grad()
     def process(self, data_batch, data_samples) -> None:
@@ -77,7 +81,8 @@ class WSSSMetric(BaseMetric):
             if 'gt_sem_seg' in sample and 'data' in sample['gt_sem_seg']:
                 truth = sample['gt_sem_seg']['data'].squeeze(0).cpu().numpy()
                 result.update(self._pixel_counts(sample, labels, truth))
-            self.results.append({name: _pack(value) if name != 'cls' else value for name, value in result.items()})
+            packed = {name: _pack(value) if name != 'cls' else value for name, value in result.items()}
+            self.results.append({'id': picture_id(sample), **packed})
 
     def _pixel_counts(self, sample, labels, truth) -> dict:
         counts = {}
@@ -96,6 +101,25 @@ class WSSSMetric(BaseMetric):
             if self.source == 'cam':
                 counts['pseudo'] = cam_confusion(probs, truth, [self.threshold])[0]
         return counts
+
+    @torch.no_grad()
+    def pseudo_labels(self, sample) -> np.ndarray | None:
+        """The pseudo labels that are scored, of one picture.
+
+        Args:
+            sample (SegDataSample | dict): A prediction, at the original size of its picture, with image-level labels.
+
+        Returns:
+            np.ndarray | None: (H, W), int64, 0..K-1; None where the model predicts nothing to make them from.
+        """
+        source = 'seg_logits' if self.source == 'seg' else 'cam_logits'
+        if source not in sample or 'gt_image_labels' not in sample:
+            return None
+        labels = _get(sample, 'gt_image_labels', 'multi_hot').cpu()[None]
+        maps = _get(sample, source, 'data').float().cpu()[None]
+        if self.source == 'seg':
+            return restrict_probs(maps.softmax(dim=1), labels)[0].argmax(dim=0).numpy()
+        return threshold_cams(normalize_cam(maps, labels=labels)[0].numpy(), self.threshold).astype(np.int64)
 
     def _check_truth(self, truth, sample) -> None:
         classes = len(self.dataset_meta['classes'])
@@ -123,6 +147,7 @@ class WSSSMetric(BaseMetric):
             for threshold, value in zip(self.thresholds, curve):
                 metrics[f'cam/mIoU@{threshold:.2f}'] = value
             total['cam'] = total['cam'][best]
+        self.pictures = [_picture_scores(result, best if 'cam' in total else None) for result in results]
         for name in ('seg', 'pseudo'):
             if name in total:
                 metrics[f'{name}/mIoU'] = 100 * mean_iou(total[name])
@@ -147,7 +172,7 @@ class WSSSMetric(BaseMetric):
     def _context(self, results) -> dict:
         return {
             'pictures': len(results),
-            'pictures_with_masks': sum(bool(r.keys() - {'cls'}) for r in results),
+            'pictures_with_masks': sum(bool(r.keys() - {'cls', 'id'}) for r in results),
             'scales': list(self.scales),
             'flip': self.flip,
             'crf': False,
@@ -166,6 +191,34 @@ class WSSSMetric(BaseMetric):
             table.add_row([name] + [_cell(report[part]['iou'][name]) for part in parts])
         table.add_row(['mean'] + [_cell(report[part]['mIoU']) for part in parts])
         MMLogger.get_current_instance().info('per class, percent:\n' + table.get_string())
+
+
+def picture_id(sample) -> str:
+    """Name of the picture of a data sample: its id, else the name of its file."""
+    meta = sample if isinstance(sample, dict) else sample.metainfo
+    return str(meta.get('img_id') or osp.splitext(osp.basename(str(meta.get('img_path'))))[0])
+
+
+def _get(sample, name, part):
+    """Part of an entry of a data sample, which the evaluator gives as a dict."""
+    entry = sample[name] if isinstance(sample, dict) else getattr(sample, name)
+    return entry[part] if isinstance(entry, dict) else getattr(entry, part)
+
+
+def _picture_scores(result, best) -> dict:
+    """Mean IoU of one picture, in percent, over the classes in its mask or its prediction.
+
+    Args:
+        result (dict): What :meth:`WSSSMetric.process` kept of the picture.
+        best (int | None): Index of the CAM threshold that counts.
+    """
+    scores = {'id': result['id']}
+    for name in ('cam', 'pseudo', 'seg'):
+        if name in result:
+            matrix = _packed_sum([result[name]])
+            matrix = matrix[best] if name == 'cam' else matrix
+            scores[name] = _percent(mean_iou(matrix)) if matrix.any() else None
+    return scores
 
 
 def _pack(counts: np.ndarray):

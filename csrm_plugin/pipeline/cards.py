@@ -35,7 +35,8 @@ OBJECTS = ('key_parts', 'config', 'versions', 'git', 'data', 'inputs', 'outputs'
 #: config file that nothing reads are left out as well.
 WITHOUT_EFFECT = (
     'custom_imports', 'default_hooks.checkpoint.interval', 'default_hooks.checkpoint.max_keep_ckpts',
-    'default_hooks.logger', 'default_hooks.timer', 'default_hooks.visualization', 'env_cfg.dist_cfg', 'env_cfg.mp_cfg',
+    'default_hooks.logger', 'default_hooks.pictures', 'default_hooks.record', 'default_hooks.timer',
+    'default_hooks.visualization', 'env_cfg.dist_cfg', 'env_cfg.mp_cfg',
     'experiment_name', 'filename', 'launcher', 'load_from', 'log_level', 'log_processor', 'resume', 'vis_backends',
     'visualizer', 'work_dir',
 )  # fmt: skip

@@ -9,8 +9,6 @@ import os
 import os.path as osp
 import shlex
 import shutil
-import signal
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -18,17 +16,13 @@ from datetime import datetime, timezone
 
 from mmengine.logging import MMLogger
 
-from ..cli import DIE_WITH_PARENT
 from ..engine.config import load_config
-from ..processes import die_with_parent
+from ..processes import failure_reason, log_tail, start_logged
 from ..utils import UserError, atomic_write, write_json
 from . import cards
 from .recipes import TRUTH, Recipe, load_recipe
 from .stages import STAGES, RunData, Stage, last_checkpoint
 from .table import print_table, table_markdown, table_rows
-
-#: Lines of a failed command's log that are searched for its error.
-LOG_TAIL = 40
 
 
 class Run:
@@ -387,24 +381,21 @@ def call(command, run, folder, index, total, console) -> float:
     """
     tool = next((osp.splitext(osp.basename(part))[0] for part in command if part.startswith('tools/')), 'command')
     log = osp.join(folder, 'logs', f'{index:02d}_{tool}.log')
-    os.makedirs(osp.dirname(log), exist_ok=True)
     arguments = [osp.join(run.root, part) if part.startswith('tools/') else part for part in command]
     arguments = [run.config_path(part) if part.startswith('mmcfg/') else part for part in arguments]
     path = os.pathsep.join(filter(None, [run.root, os.environ.get('PYTHONPATH')]))
     begin = time.monotonic()
-    with open(log, 'w') as output:
-        child = subprocess.Popen(
-            [sys.executable, *arguments], stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-            env={**os.environ, 'PYTHONPATH': path, DIE_WITH_PARENT: '1'}, preexec_fn=die_with_parent)  # fmt: skip
-        try:
-            status, usage = _wait(child, f'{index}/{total} {tool}', log, console)
-        except BaseException:
-            child.terminate()
-            child.wait()
-            raise
+    child = start_logged([sys.executable, *arguments], log, {'PYTHONPATH': path})
+    try:
+        status, usage = _wait(child, f'{index}/{total} {tool}', log, console)
+    except BaseException:
+        child.terminate()
+        child.wait()
+        raise
     seconds = time.monotonic() - begin
     if status != 0:
-        raise UserError(f'stage {osp.basename(folder)} failed at {tool}: {_why(log, status)}; its log is {log}')
+        why = failure_reason(log, status)
+        raise UserError(f'stage {osp.basename(folder)} failed at {tool}: {why}; its log is {log}')
     console.print(f'     {index}/{total} {tool}: {_minutes(seconds)}', highlight=False, style='dim')
     return usage.ru_maxrss / (1024 if sys.platform == 'linux' else 1024**2)
 
@@ -417,26 +408,9 @@ def _wait(child, what, log, console):
             if pid:
                 child.returncode = os.waitstatus_to_exitcode(code)
                 return child.returncode, usage
-            lines = _tail(log)
+            lines = log_tail(log)
             status.update(f'{what}  {lines[-1][-100:] if lines else ""}')
             time.sleep(1)
-
-
-def _why(log, status) -> str:
-    """The error line of a log, else its last line."""
-    lines = _tail(log)
-    errors = [line for line in lines if line.startswith('error: ')]
-    if errors:
-        return errors[-1][len('error: ') :]
-    if status < 0:
-        return f'it was killed by signal {-status}' + (' (memory full?)' if status == -signal.SIGKILL else '')
-    return lines[-1] if lines else f'exit status {status}'
-
-
-def _tail(log) -> list[str]:
-    with open(log, errors='replace') as file:
-        text = file.read()[-20000:]
-    return [line for line in text.replace('\r', '\n').splitlines() if line.strip()][-LOG_TAIL:]
 
 
 @contextlib.contextmanager

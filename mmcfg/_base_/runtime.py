@@ -14,7 +14,12 @@ default_hooks = dict(
     # Two, so that one is whole when a run is killed while it saves.
     checkpoint=dict(type='CheckpointHook', by_epoch=True, interval=1, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    record=dict(type='RunRecordHook'),
+    pictures=dict(type='SamplePicturesHook', count=4, extremes=2),
 )
+vis_backends = [dict(type='LocalVisBackend')]
+# No name of its own (the base has one): two runs in one process would share the first one's folder.
+visualizer = dict(_delete_=True, type='SegLocalVisualizer', vis_backends=vis_backends)
 env_cfg = dict(mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0))
 tta_model = dict(type='WSSSTTAModel')
 val_cfg = dict(type='ValLoop')

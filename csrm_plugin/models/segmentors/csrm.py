@@ -277,6 +277,15 @@ class CSRM(TeacherStudent):
         }
         return targets._replace(labels=torch.maximum(targets.labels, pasted.to(targets.labels)), **mixed)
 
+    @torch.no_grad()
+    def training_labels(self, picture, cam_logits: Tensor, labels: Tensor) -> Tensor:
+        """Pseudo labels (Eq. 6) of one picture, at its own size, see :meth:`WSSSSegmentor.training_labels`."""
+        labels = labels[None].float().cpu()
+        cams = F.normalize_cam(cam_logits[None].float().cpu(), labels=labels)
+        settings = self.pseudo_label
+        thresholds = settings.fg_threshold, settings.bg_threshold
+        return F.cam_pseudo_labels(picture[None], cams, labels, *thresholds, self.crf)[0]
+
     def _forward(self, inputs: Tensor, data_samples=None) -> CSRMOutputs:
         """All branches of the predicting network for normalised pictures (B, 3, H, W)."""
         return self.predictor.branches(inputs)

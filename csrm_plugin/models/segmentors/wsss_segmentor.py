@@ -129,6 +129,19 @@ class WSSSSegmentor(BaseSegmentor):
                 sample.pred_sem_seg = PixelData(data=row.argmax(dim=0, keepdim=True))
         return data_samples
 
+    def training_labels(self, picture, cam_logits: Tensor, labels: Tensor) -> Tensor | None:
+        """The pseudo labels that this model would learn from, for drawing them.
+
+        Args:
+            picture (np.ndarray): (H, W, 3), uint8, RGB.
+            cam_logits (Tensor): (C, H, W), float: CAM of the predicting network at the size of the picture.
+            labels (Tensor): (C,), 0/1: the image-level label.
+
+        Returns:
+            Tensor | None: (H, W), int64, 255 uncertain; None for a model that learns from no pseudo labels.
+        """
+        return None
+
     def encode_decode(self, inputs: Tensor, batch_data_samples=None) -> Tensor:
         """Segmentation logits (B, K, H, W) at the size of the input (B, 3, H, W)."""
         raise UserError(f'{type(self).__name__} has no segmentation branch; it gives CAMs (`predict`).')

@@ -1,0 +1,218 @@
+"""Write down what a training run is, scores and costs, for reports, sweeps and repetitions."""
+
+import os
+import os.path as osp
+import resource
+import shutil
+import sys
+import time
+from datetime import datetime, timezone
+
+import torch
+from mmengine.dist import get_world_size, is_main_process
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+from ...pipeline import cards
+from ...tracking import record
+from ...utils import write_json
+from ..testing import report_of
+from .schedule_hook import unwrap
+
+#: Scores whose best value is kept, in percent.
+SCORES = ('pseudo/mIoU', 'cam/mIoU', 'seg/mIoU', 'cls/mAP', 'mIoU')
+
+
+@HOOKS.register_module()
+class RunRecordHook(Hook):
+    """Write ``record/`` in the work directory: ``run.json``, and ``validation_<iteration>.json`` for each validation.
+
+    ``run.json`` tells status, settings, seed, versions, git revision, what the run starts from, what it cost and its
+    best scores; it is written at the start, at each validation and at the end, and goes on after a resume. A
+    validation's file has the metrics, the IoU of each class, the scores of each picture, and what they stand on. A run
+    that starts anew in the same folder replaces the record of the one before, as it replaces its checkpoints.
+
+    Backends of the visualizer that can (see :class:`csrm_plugin.tracking.WSSSWandbBackend`) also get the scores under
+    their full names, as a summary, and the threshold curve of the CAMs.
+
+    Args:
+        interval (int): Validations between two entries of the threshold curve.
+    """
+
+    priority = 'LOW'  # after the logger, whose lines it belongs to
+
+    def __init__(self, interval: int = 1) -> None:
+        self.interval = interval
+        self._seen = self._validations = 0
+        self._val_seconds = self._train_seconds = 0.0
+
+    def before_train(self, runner) -> None:
+        """Begin a record, or go on with that of the run that is resumed."""
+        self._begin = time.monotonic()
+        self._main = is_main_process()
+        if not self._main:
+            return
+        folder, path = record.record_path(runner.work_dir), record.record_path(runner.work_dir, record.RUN_FILE)
+        before = record.read_json(path) if runner._resume and osp.isfile(path) else {}
+        if not before:
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            _drop_later_validations(folder, runner.iter)
+        os.makedirs(folder, exist_ok=True)
+        self._before = before.get('cost') or {}
+        self._run = {
+            **describe_run(runner),
+            'started': before.get('started') or _now(),
+            'log_dirs': [*(before.get('log_dirs') or ()), runner.timestamp],
+            'best': before.get('best') or {},
+        }
+        self._write(runner)
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        """Count pictures and time; the timer's value is the one that is logged."""
+        self._seen += len(data_batch['inputs']) if isinstance(data_batch, dict) else 0
+        if 'train/time' in runner.message_hub.log_scalars:
+            self._train_seconds += runner.message_hub.get_scalar('train/time').current()
+
+    def before_val_epoch(self, runner) -> None:
+        """Note the time."""
+        self._val_begin = time.monotonic()
+
+    def after_val_epoch(self, runner, metrics=None) -> None:
+        """Write the validation down, and tell it to the backends."""
+        if not getattr(self, '_main', False):  # also a validation without a training
+            return
+        self._val_seconds += time.monotonic() - self._val_begin
+        report = validation_report(runner, metrics or {})
+        write_json(record.record_path(runner.work_dir, f'validation_{runner.iter:07d}.json'), report)
+        for name in SCORES:
+            value = report['metrics'].get(name)
+            if value is not None and value > self._run['best'].get(name, {}).get('value', float('-inf')):
+                self._run['best'][name] = {'value': value, 'iteration': runner.iter}
+        self._write(runner)
+        self._tell_backends(runner, report)
+        self._validations += 1
+
+    def after_train(self, runner) -> None:
+        """Close the record."""
+        if self._main:
+            self._run.update(status='finished', finished=_now(), checkpoint=_last_checkpoint(runner.work_dir))
+            self._write(runner)
+
+    def _write(self, runner) -> None:
+        self._run['iteration'] = runner.iter
+        self._run['cost'] = self._cost(runner)
+        write_json(record.record_path(runner.work_dir, record.RUN_FILE), self._run)
+
+    def _cost(self, runner) -> dict:
+        """What the run took so far, with its parts before a resume."""
+        processes, before = get_world_size(), self._before
+        seconds = {
+            'seconds': time.monotonic() - self._begin,
+            'train_seconds': self._train_seconds,
+            'val_seconds': self._val_seconds,
+        }
+        rate = self._seen * processes / self._train_seconds if self._train_seconds else before.get('images_per_second')
+        peak = before.get('peak_memory_mib') or {}
+        return {
+            **{name: round(value + (before.get(name) or 0), 2) for name, value in seconds.items()},
+            'images_per_second': None if rate is None else round(rate, 3),
+            'peak_memory_mib': {
+                name: max(filter(None, (value, peak.get(name))), default=None) for name, value in _memory().items()
+            },
+            'processes': processes,
+            'device': torch.cuda.get_device_name() if torch.cuda.is_available() else 'cpu',
+            'parameters': sum(value.numel() for value in unwrap(runner.model).parameters() if value.requires_grad),
+        }
+
+    def _tell_backends(self, runner, report) -> None:
+        for backend in runner.visualizer._vis_backends.values():
+            if hasattr(backend, 'add_summary'):
+                scores = {name: value for name, value in report['metrics'].items() if name in SCORES}
+                named = {record.full_name(name, report): value for name, value in scores.items()}
+                best = {f'best/{name}': entry['value'] for name, entry in self._run['best'].items()}
+                backend.add_summary({**scores, **named, **best})
+            curve = threshold_curve(report['metrics'])
+            if curve and hasattr(backend, 'add_curve') and self._validations % self.interval == 0:
+                backend.add_curve('cam/threshold_curve', 'threshold', curve[0], 'mIoU', curve[1], step=runner.iter)
+
+
+def describe_run(runner) -> dict:
+    """What a run is, as far as it is known before its first iteration."""
+    cfg, dataset = runner.cfg, runner.train_dataloader.dataset
+    meta = getattr(dataset, 'metainfo', {})
+    name = cfg.filename or runner.experiment_name
+    return {
+        'format': 1,
+        'status': 'running',
+        'reason': None,
+        'config': _shown_path(name),
+        'name': osp.splitext(osp.basename(name))[0],
+        'seed': cfg.get('randomness', {}).get('seed'),
+        'settings': cards.config_settings(cfg),
+        'classes': list(meta.get('classes') or ()),
+        'palette': [list(colour) for colour in meta.get('palette') or ()],
+        'iterations': runner.max_iters,
+        'epochs': runner.max_epochs if 'Epoch' in type(runner.train_loop).__name__ else None,
+        'finished': None,
+        'load_from': None if runner._resume else cfg.get('load_from'),
+        'checkpoint': None,
+        'versions': cards.versions(),
+        'git': cards.git_revision(),
+    }
+
+
+def validation_report(runner, metrics: dict) -> dict:
+    """The report of a validation: metrics, parts with the IoU of each class, context, scores of each picture."""
+    report = report_of(runner, metrics, 'val')
+    pictures = [entry for metric in runner.val_evaluator.metrics for entry in getattr(metric, 'pictures', ())]
+    return {
+        'iteration': runner.iter,
+        'epoch': runner.epoch,
+        'metrics': dict(metrics),
+        'parts': {name: report[name] for name in ('cam', 'pseudo', 'seg') if isinstance(report.get(name), dict)},
+        'context': report['context'],
+        'pictures': pictures,
+    }
+
+
+def threshold_curve(metrics: dict) -> tuple[list[float], list[float]] | None:
+    """Thresholds and mIoU (percent) of the entries ``cam/mIoU@<threshold>``; None where there are none."""
+    prefix = 'cam/mIoU@'
+    points = sorted(
+        (float(name.removeprefix(prefix)), value) for name, value in metrics.items() if name.startswith(prefix)
+    )
+    return ([point[0] for point in points], [point[1] for point in points]) if points else None
+
+
+def _memory() -> dict:
+    """Peak memory of this process in MiB, of the host and of its GPU."""
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == 'linux' else 1024**2)
+    gpu = torch.cuda.max_memory_allocated() / 1024**2 if torch.cuda.is_available() else None
+    return {'host': round(used, 1), 'gpu': None if gpu is None else round(gpu, 1)}
+
+
+def _drop_later_validations(folder, iteration) -> None:
+    """Remove what a run wrote after the checkpoint that it goes on from: it comes again."""
+    for name in os.listdir(folder):
+        stem = osp.splitext(name)[0].removeprefix('validation_')
+        if name.startswith('validation_') and stem.isdigit() and int(stem) > iteration:
+            os.unlink(osp.join(folder, name))
+
+
+def _last_checkpoint(work_dir) -> str | None:
+    path = osp.join(work_dir, 'last_checkpoint')
+    if not osp.isfile(path):
+        return None
+    with open(path) as file:
+        return osp.basename(file.read().strip())
+
+
+def _shown_path(path) -> str:
+    """A path as the user knows it: relative to the working directory if it lies there, else its name."""
+    relative = osp.relpath(path)
+    return osp.basename(path) if relative.startswith(os.pardir) else relative
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec='seconds')

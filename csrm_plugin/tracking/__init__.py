@@ -1,0 +1,1 @@
+"""Tracking of runs: their record on disk, Weights & Biases and TensorBoard, the HTML report."""
