@@ -10,6 +10,17 @@ import csrm_plugin  # noqa: F401  (mends and registers, as every run does)
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.fixture(autouse=True, scope='session')
+def _no_tracking_service():
+    """No test starts W&B runs unless it asks for them."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv('WANDB_MODE', 'disabled')
+    for name in ('WANDB_SWEEP_ID', 'WANDB_RUN_ID', 'WANDB_RUN_GROUP'):
+        patch.delenv(name, raising=False)
+    yield
+    patch.undo()
+
+
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)

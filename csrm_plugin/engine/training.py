@@ -1,5 +1,6 @@
 """Turn what `tools/train.py` was asked for into settings of the Runner."""
 
+import contextlib
 import glob
 import logging
 import os
@@ -70,7 +71,9 @@ def run_training(cfg, runner_class=Runner, hooks=()):
         runner.train()
     except BaseException as error:
         if is_main_process():
-            record.mark_failed(cfg.work_dir, describe_error(error) or f'{type(error).__name__}: {error}')
+            reason = describe_error(error) or ' '.join(f'{type(error).__name__}: {error}'.split())
+            with contextlib.suppress(OSError):  # a full disk, say: the error itself is what counts
+                record.mark_failed(cfg.work_dir, reason, runner.timestamp)
         raise
     return runner
 

@@ -149,11 +149,20 @@ def full_name(metric: str, report: dict) -> str:
     return f'{metric} ({", ".join(parts)})' if parts else metric
 
 
-def mark_failed(work_dir, reason: str) -> None:
-    """Note in the record of a run that it ended early, and why (one line). Without a record nothing happens."""
+def mark_failed(work_dir, reason: str, log_dir: str) -> None:
+    """Note in the record of a run that it ended early.
+
+    Nothing happens where the start that failed had not begun a record: what is there is of another run.
+
+    Args:
+        work_dir (str): The work directory.
+        reason (str): One line.
+        log_dir (str): Name of the log folder of the start that failed.
+    """
     path = record_path(work_dir, RUN_FILE)
-    if osp.isfile(path):
-        write_json(path, {**read_json(path), 'status': 'failed', 'reason': reason})
+    run = read_json(path) if osp.isfile(path) else {}
+    if run.get('status') == 'running' and run.get('log_dirs', [None])[-1] == log_dir:
+        write_json(path, {**run, 'status': 'failed', 'reason': reason})
 
 
 def _scalar_files(folder, log_dirs=None) -> list[str]:

@@ -102,7 +102,9 @@ def logged():
     messages = []
     handler = logging.Handler()
     handler.emit = lambda record: messages.append(record.getMessage())
-    logger = MMLogger.get_current_instance()
+    logger, level = MMLogger.get_current_instance(), MMLogger.get_current_instance().level
     logger.addHandler(handler)
+    logger.setLevel('INFO')  # other tests may have made it quiet
     yield messages
     logger.removeHandler(handler)
+    logger.setLevel(level)

@@ -1,4 +1,5 @@
 import logging
+import os.path as osp
 
 import pytest
 import torch
@@ -117,3 +118,12 @@ def test_a_run_trains_with_amp_and_goes_on(toy, tmp_path, quiet):
     runner.train()
     assert runner.epoch == 3
     assert runner.iter == 8 + 2
+
+
+def test_each_trial_of_a_sweep_has_a_work_directory_of_its_own(toy, monkeypatch):
+    plain = prepare_training(toy, work_dir='here').work_dir
+    monkeypatch.setenv('WANDB_SWEEP_ID', 's1')
+    assert prepare_training(toy, work_dir='here').work_dir == plain == 'here'
+    monkeypatch.setenv('WANDB_RUN_ID', 'r1')
+    assert prepare_training(toy, work_dir='here').work_dir == osp.join('here', 'sweep_s1', 'r1')
+    assert prepare_training(toy).work_dir.endswith(osp.join('toy', 'sweep_s1', 'r1'))

@@ -71,7 +71,7 @@ def test_validations_pictures_and_samples_are_found(run):
 @pytest.mark.parametrize('text', ['{"half', '[]'])
 def test_a_broken_record_is_named(run, text):
     (run / 'record' / 'run.json').write_text(text)
-    with pytest.raises(UserError, match='run.json'):
+    with pytest.raises(UserError, match=r'run\.json'):
         read_run(run)
 
 
@@ -83,12 +83,16 @@ def test_a_folder_without_a_run_is_named(tmp_path):
         read_run(tmp_path / 'nowhere')
 
 
-def test_a_failure_is_noted_and_nothing_made_where_there_is_no_record(run, tmp_path_factory):
-    mark_failed(run, 'the disk was full')
+def test_a_failure_is_noted_in_the_record_of_the_start_that_failed(run, tmp_path_factory):
+    mark_failed(run, 'too early', '20260102_000000')
+    assert read_run(run).run['status'] == 'running'
+    mark_failed(run, 'the disk was full', '20260103_000000')
     assert read_run(run).run['status'] == 'failed'
     assert read_run(run).run['reason'] == 'the disk was full'
+    mark_failed(run, 'again', '20260103_000000')
+    assert read_run(run).run['reason'] == 'the disk was full'
     empty = tmp_path_factory.mktemp('empty')
-    mark_failed(empty, 'x')
+    mark_failed(empty, 'x', 'y')
     assert not list(empty.iterdir())
 
 

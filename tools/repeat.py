@@ -1,0 +1,44 @@
+"""Train and test a config with several seeds: mean and standard deviation of its scores."""
+
+import argparse
+import os.path as osp
+
+from csrm_plugin.cli import run_tool
+
+ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
+
+
+def build_parser():
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add('config', help='config file, for example mmcfg/csrm_demo.py')
+    add('--seeds', type=int, nargs='+', required=True, metavar='S', help='different seeds, at least 0')
+    add('--cfg-options', nargs='+', metavar='KEY=VALUE', default=[],
+        help='settings that override the config, the same for all seeds')  # fmt: skip
+    add('--splits', nargs='+', metavar='SPLIT', default=[], help="what is scored (default: the config's test split)")
+    add('--work-dir', metavar='DIR', help='folder for all seeds (default: ./work_dirs/repeat_<name of the config>)')
+    add('--jobs', type=int, default=1, metavar='N', help='seeds at a time (default: 1)')
+    add('--processes', type=int, default=1, metavar='N', help='processes of each training, by torchrun (default: 1)')
+    return parser
+
+
+def main(args):
+    from rich.console import Console
+
+    from csrm_plugin.repetition import repeat
+
+    repeat(
+        args.config,
+        args.seeds,
+        ROOT,
+        Console(),
+        cfg_options=args.cfg_options,
+        work_dir=args.work_dir,
+        splits=args.splits,
+        jobs=args.jobs,
+        processes=args.processes,
+    )
+
+
+if __name__ == '__main__':
+    run_tool(main, build_parser())
