@@ -16,6 +16,7 @@ from rich.table import Table
 from . import functional as F
 from .engine.testing import prepare_testing, report_of
 from .engine.training import prepare_training, run_training
+from .tracking.report import write_report
 from .utils import UserError, write_json
 from .visualization import Panel, draw_sheet, overlay_cams, overlay_labels, save_picture
 
@@ -41,7 +42,7 @@ def run_demo(configs, work_dir, seed, console, quick=False) -> dict:
 
     Args:
         configs (tuple[str, str]): Config files of the classifier and of CSRM.
-        work_dir (str): Gets a folder per stage, ``<stage>_<split>.json`` and ``contact_sheet.png``.
+        work_dir (str): Gets a folder per stage, ``<stage>_<split>.json``, ``contact_sheet.png`` and ``report.html``.
         seed (int): Seed of the training, at least 0; the pictures stay the same.
         console (rich.console.Console): Where progress and results are printed.
         quick (bool): A few iterations on a few small pictures, to see that everything runs.
@@ -76,6 +77,7 @@ def run_demo(configs, work_dir, seed, console, quick=False) -> dict:
     save_picture(sheet, demo_sheet(*scored.values()))
     console.print(f'Pictures: {sheet}\nCheckpoints, logs, scores: {work_dir}', highlight=False, soft_wrap=True)
     console.print(f'The demo took {(time.time() - begin) / 60:.1f} minutes.', highlight=False)
+    console.print(f'Report, for a browser: {write_report([work_dir])}', highlight=False, soft_wrap=True)
     return reports
 
 
@@ -105,6 +107,8 @@ def quick_options(stage, work_dir) -> dict:
 def train(config, options, folder, console) -> str:
     """Train one stage with a progress line; the log goes to ``folder``. Gives the checkpoint's path."""
     cfg = prepare_training(config, cfg_options=options, work_dir=folder)
+    # Who tries the demo wants no run of it among their own.
+    cfg.visualizer.vis_backends = [item for item in cfg.visualizer.vis_backends if item['type'] != 'WSSSWandbBackend']
     runner = run_training(cfg, QuietRunner, [ProgressHook(console)])
     crf = getattr(runner.model, 'crf', None)
     if crf is not None:

@@ -20,9 +20,6 @@ from .utils import UserError, atomic_write, write_json
 #: What a seed's folder was made from, and its scores.
 SEED_FILE = 'seed.json'
 
-#: Scores that the table shows, in percent.
-SCORES = ('pseudo/mIoU', 'cam/mIoU', 'seg/mIoU', 'cls/mAP', 'mIoU')
-
 
 def repeat(config, seeds, root, console, cfg_options=(), work_dir=None, splits=(), jobs=1, processes=1) -> dict:
     """Train and test a config once per seed, and summarise.
@@ -62,7 +59,7 @@ def repeat(config, seeds, root, console, cfg_options=(), work_dir=None, splits=(
     # The thread that starts a training must live as long as it does, see `die_with_parent`.
     with ThreadPoolExecutor(jobs) as pool:
         futures = [pool.submit(plan.run, seed, console, jobs > 1) for seed in todo]
-        done, waiting = wait(futures, return_when=FIRST_EXCEPTION)
+        _, waiting = wait(futures, return_when=FIRST_EXCEPTION)
         for future in waiting:
             future.cancel()
     for future in futures:
@@ -122,7 +119,7 @@ def markdown(result) -> str:
 
 def _rows(result):
     for split, metrics in result['splits'].items():
-        for name in (name for name in SCORES if name in metrics):
+        for name in (name for name in record.SCORES if name in metrics):
             entry = metrics[name]
             spread = '' if entry['std'] is None else f' ± {entry["std"]:.2f}'
             yield [name, split, f'{entry["mean"]:.2f}{spread}', *(f'{value:.2f}' for value in entry['values'])]
@@ -212,7 +209,7 @@ class _Plan:
 
 
 def _headline(scores) -> str:
-    shown = [f'{split} {name} {metrics[name]:.1f}' for split, metrics in scores.items() for name in SCORES
+    shown = [f'{split} {name} {metrics[name]:.1f}' for split, metrics in scores.items() for name in record.SCORES
              if name in metrics]  # fmt: skip
     return ', '.join(shown)
 

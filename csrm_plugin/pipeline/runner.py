@@ -18,6 +18,7 @@ from mmengine.logging import MMLogger
 
 from ..engine.config import load_config
 from ..processes import failure_reason, log_tail, start_logged
+from ..tracking.report import write_report
 from ..utils import UserError, atomic_write, write_json
 from . import cards
 from .recipes import TRUTH, Recipe, load_recipe
@@ -180,6 +181,7 @@ def _run_stages(run, console, start, until, dry_run) -> dict:
         outcome['table'] = run.table()
         print_table(outcome['table'], console)
         console.print(f'Table: {table.path("table.md")}', highlight=False, soft_wrap=True)
+        console.print(f'Report, for a browser: {write_report([run.folder])}', highlight=False, soft_wrap=True)
     if not dry_run:
         seconds = time.monotonic() - begin
         console.print(

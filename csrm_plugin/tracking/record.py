@@ -17,6 +17,9 @@ FOLDER = 'record'
 RUN_FILE = 'run.json'
 PICTURES_FILE = 'pictures.json'
 
+#: The scores that tables and summaries show, in percent.
+SCORES = ('pseudo/mIoU', 'cam/mIoU', 'seg/mIoU', 'cls/mAP', 'mIoU')
+
 _SAMPLE = re.compile(r'^sample_(?P<id>.+)_(?P<step>\d+)\.png$')
 
 

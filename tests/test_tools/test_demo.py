@@ -7,6 +7,7 @@ from PIL import Image
 
 from csrm_plugin import demo
 from csrm_plugin.cli import run_tool
+from csrm_plugin.tracking.record import read_run
 
 
 @pytest.fixture(scope='module')
@@ -37,6 +38,13 @@ def test_quick_run_trains_scores_and_draws(tool, tmp_path, capsys):
     assert 'Plain checkpoint into student and teacher' in first_log.read_text()
     sheet = np.asarray(Image.open(tmp_path / 'contact_sheet.png'))
     assert sheet.shape[1] > 6 * 256 and sheet.std() > 10
+    # Each stage has its own curves, though one process trained both.
+    for stage, scores in reports.items():
+        logged = read_run(tmp_path / stage[0]).val[-1]
+        assert ('seg/mIoU' in logged) == ('seg/mIoU' in scores), stage
+    page = (tmp_path / 'report.html').read_text()
+    assert 'cam_demo' in page and 'csrm_demo' in page
+    assert out.rstrip().endswith('report.html')
 
 
 def report(pseudo, cam=40.0, **more):

@@ -19,8 +19,7 @@ from ...utils import write_json
 from ..testing import report_of
 from .schedule_hook import unwrap
 
-#: Scores whose best value is kept, in percent.
-SCORES = ('pseudo/mIoU', 'cam/mIoU', 'seg/mIoU', 'cls/mAP', 'mIoU')
+_PROJECT = osp.dirname(osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
 
 
 @HOOKS.register_module()
@@ -85,7 +84,7 @@ class RunRecordHook(Hook):
         self._val_seconds += time.monotonic() - self._val_begin
         report = validation_report(runner, metrics or {})
         write_json(record.record_path(runner.work_dir, f'validation_{runner.iter:07d}.json'), report)
-        for name in SCORES:
+        for name in record.SCORES:
             value = report['metrics'].get(name)
             if value is not None and value > self._run['best'].get(name, {}).get('value', float('-inf')):
                 self._run['best'][name] = {'value': value, 'iteration': runner.iter}
@@ -128,7 +127,7 @@ class RunRecordHook(Hook):
     def _tell_backends(self, runner, report) -> None:
         for backend in runner.visualizer._vis_backends.values():
             if hasattr(backend, 'add_summary'):
-                scores = {name: value for name, value in report['metrics'].items() if name in SCORES}
+                scores = {name: value for name, value in report['metrics'].items() if name in record.SCORES}
                 named = {record.full_name(name, report): value for name, value in scores.items()}
                 best = {f'best/{name}': entry['value'] for name, entry in self._run['best'].items()}
                 backend.add_summary({**scores, **named, **best})
@@ -209,9 +208,12 @@ def _last_checkpoint(work_dir) -> str | None:
 
 
 def _shown_path(path) -> str:
-    """A path as the user knows it: relative to the working directory if it lies there, else its name."""
-    relative = osp.relpath(path)
-    return osp.basename(path) if relative.startswith(os.pardir) else relative
+    """A path as from the project's folder or the working directory, if it lies there; else its name."""
+    for root in (_PROJECT, os.curdir):
+        relative = osp.relpath(path, root)
+        if not relative.startswith(os.pardir):
+            return relative
+    return osp.basename(path)
 
 
 def _now() -> str:

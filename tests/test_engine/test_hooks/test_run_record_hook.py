@@ -103,6 +103,7 @@ def test_the_record_says_what_ran(runs):
     run = runs[1].run
     assert run['settings']['model.pseudo_label.fg_threshold'] == 0.15
     assert run['seed'] == 0
+    assert run['config'] == 'mmcfg/csrm_demo.py'
     assert len(run['classes']) == len(run['palette']) == 7
     assert run['classes'][0] == 'background'
     assert run['iterations'] == run['iteration'] == 4

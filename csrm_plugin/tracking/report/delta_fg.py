@@ -1,0 +1,209 @@
+"""This project's Figure 2: how much the threshold of the foreground matters, with the method and with CAMs alone.
+
+Figure 2 of CSRM (VISAPP 2025) compares the pseudo labels of CSRM, trained with each delta_fg, with the class activation
+maps of the classifier, cut at the same threshold: a flat curve needs no masks to choose the threshold with.
+"""
+
+import os.path as osp
+import statistics
+from dataclasses import dataclass, field
+
+from ...utils import UserError
+from ..record import is_run, read_run
+from . import page
+from .charts import Series, swatch, threshold_chart
+from .formats import NONE, count, is_number, number, percent, score_context, score_name
+from .markup import table, tag
+from .sources import Run, threshold_curve
+
+#: End of the swept setting's key.
+KEY = 'pseudo_label.fg_threshold'
+_SAME = 1e-6
+
+
+@dataclass
+class Comparison:
+    """Both curves.
+
+    Attributes:
+        method (list[tuple[float, float]]): delta_fg and score in percent, ascending; means where one was run twice.
+        cam (list[tuple[float, float]]): Threshold and CAM mIoU in percent of the classifier, ascending; may be empty.
+        common (list[tuple[float, float, float]]): Threshold, method's score, CAM's score, where both have one.
+        reference (Run | None): The classifier.
+        notes (list[str]): Why something is not there.
+    """
+
+    method: list
+    cam: list = field(default_factory=list)
+    common: list = field(default_factory=list)
+    reference: Run | None = None
+    notes: list = field(default_factory=list)
+
+
+def swept_key(sweep) -> str | None:
+    """The key of delta_fg if the sweep varies it and nothing else."""
+    keys = sweep.keys
+    return keys[0] if len(keys) == 1 and keys[0].endswith(KEY) else None
+
+
+def compare(sweep, reference=None) -> Comparison:
+    """Put the scores of the trials beside the classifier's.
+
+    Args:
+        sweep (Sweep): Of delta_fg alone.
+        reference (str, optional): Work directory of the classifier; by default the folder of the ``load_from`` that
+            the trials started from.
+
+    Raises:
+        UserError: If the reference that was asked for has no CAM scores per threshold.
+    """
+    key, scores = swept_key(sweep), {}
+    for trial in sweep.complete:
+        if is_number(trial['params'].get(key)):
+            scores.setdefault(float(trial['params'][key]), []).append(trial['value'])
+    found = Comparison(sorted((threshold, statistics.mean(values)) for threshold, values in scores.items()))
+    found.reference, note = _find_reference(sweep, reference)
+    found.notes += [note] if note else []
+    if found.reference:
+        found.cam = threshold_curve(_last(found.reference)['metrics'])
+    for threshold, score in found.method:
+        other = next((value for at, value in found.cam if abs(at - threshold) < _SAME), None)
+        if other is not None:
+            found.common.append((threshold, score, other))
+    return found
+
+
+def spread(values) -> tuple[float, float]:
+    """Range and standard deviation (of the sample) of at least two scores, in points."""
+    return max(values) - min(values), statistics.stdev(values)
+
+
+def verdict(found: Comparison, names: tuple[str, str]) -> tuple[str, str]:
+    """Whether the method's curve is flatter than the CAM's: the numbers in words, and what follows from them.
+
+    Args:
+        found (Comparison): Both curves.
+        names (tuple[str, str]): Of the method and of the classifier.
+    """
+    if len(found.common) < 2:
+        text = f'Both curves have {count(len(found.common), "threshold")} in common.'
+        return text, 'That is too few to say which is flatter.'
+    thresholds, method, cam = zip(*found.common)
+    (range_method, dev_method), (range_cam, dev_cam) = spread(method), spread(cam)
+    text = (
+        f'Over the {len(found.common)} thresholds that both have ({thresholds[0]:g} to {thresholds[-1]:g}), {names[0]} '
+        f'lies between {percent(min(method))} and {percent(max(method))} (range {range_method:.1f} points, standard '
+        f'deviation {dev_method:.1f}), and {names[1]} between {percent(min(cam))} and {percent(max(cam))} (range '
+        f'{range_cam:.1f} points, standard deviation {dev_cam:.1f}).'
+    )
+    flatter = [range_method < range_cam, dev_method < dev_cam]
+    if all(flatter):
+        return text, f'{names[0]} is flatter by both measures.'
+    if not any(flatter):
+        return text, f'{names[0]} is not flatter: neither its range nor its standard deviation is smaller.'
+    which = ('range', 'standard deviation') if flatter[0] else ('standard deviation', 'range')
+    return text, f'The two measures disagree: {names[0]} has the smaller {which[0]}, but not the smaller {which[1]}.'
+
+
+def delta_fg_section(ids, sweep, reference=None) -> page.Section:
+    """The section on delta_fg; empty for a sweep of something else.
+
+    Raises:
+        UserError: See :func:`compare`.
+    """
+    title = 'Figure 2: how much delta_fg matters'
+    if swept_key(sweep) is None:
+        return page.Section(title, [])
+    found = compare(sweep, reference)
+    if not found.method:
+        return page.Section(title, [])
+    names = (f'{score_name(sweep.metric)} of the swept method', 'CAM mIoU of the classifier')
+    intro = (
+        'Each point of the first curve is one training, with its own delta_fg. The second curve is the classifier that '
+        'the trainings started from: its class activation maps, cut at that threshold.'
+    )
+    content = [tag('p', intro)]
+    if found.cam:
+        numbers, conclusion = verdict(found, names)
+        so_far = f'So far, with {count(sweep.unfinished, "trial")} not finished: ' if sweep.unfinished else ''
+        content.append(tag('p', so_far, numbers, ' ', tag('strong', conclusion)))
+    content += [tag('p', note, cls='note') for note in found.notes]
+    return page.Section(title, [*content, _figure(ids, found, names, sweep), _numbers(found, names)])
+
+
+def _figure(ids, found, names, sweep):
+    series = [Series(names[0], *map(list, zip(*found.method)), 0)]
+    keys = [tag('li', swatch(0), tag('span', f'{names[0]} ({sweep.metric})'))]
+    if found.cam:
+        series.append(Series(names[1], *map(list, zip(*found.cam)), 1))
+        keys.append(tag('li', swatch(1), tag('span', f'{names[1]} ({found.reference.label})')))
+    lines = [(style, line) for style, line in enumerate((found.method, found.cam)) if line]
+    marks = [(*max(line, key=lambda point: point[1]), 'best', style) for style, line in lines]
+    chart = threshold_chart(ids, series, marks, 'Score over delta_fg', x_label='delta_fg (threshold of the foreground)')
+    notes = [tag('p', line, cls='note') for line in (_method_context(sweep), _cam_context(found)) if line]
+    star = tag('p', 'Star: the best threshold, chosen with the masks.', cls='note')
+    return tag('figure', tag('ul', keys, cls='keys'), chart, tag('figcaption', notes, star), cls='medium')
+
+
+def _method_context(sweep):
+    """What the trials' scores stand on; all trials are scored alike, so the first that has a record tells it."""
+    found = next(filter(None, (sweep.context(trial, threshold=False) for trial in sweep.complete)), None)
+    return f'Trials: {found or "what their scores stand on was not recorded"}; last validation of each.'
+
+
+def _cam_context(found):
+    if not found.reference:
+        return None
+    last = _last(found.reference)
+    text = score_context('cam/mIoU', last['context'], {})
+    return f'Classifier: {text}, seed {found.reference.seed}, iteration {number(last["iteration"])}.'
+
+
+def _numbers(found, names):
+    cam = {round(at, 6): value for at, value in found.cam}
+    method = {round(at, 6): value for at, value in found.method}
+    rows = [[f'{at:g}', percent(method.get(at)), percent(cam.get(at)), _gap(method.get(at), cam.get(at))]
+            for at in sorted({*method, *cam})]  # fmt: skip
+    caption = f'The same as numbers, in percent. {NONE} stands for a threshold that was not tried.'
+    return table(['delta_fg', names[0], names[1], 'Difference'], rows, caption, numeric=range(1, 4), cls='compact')
+
+
+def _gap(method, cam):
+    return f'{method - cam:+.1f}' if is_number(method) and is_number(cam) else NONE
+
+
+def _last(run):
+    return next((item for item in reversed(run.validations) if threshold_curve(item['metrics'])), None)
+
+
+def _find_reference(sweep, reference):
+    """The classifier's run, or None and why."""
+    if reference is not None:
+        run = Run(osp.basename(osp.abspath(reference)), read_run(reference))
+        if _last(run) is None:
+            raise UserError(
+                f'--reference: `{reference}` has no CAM scores per threshold (cam/mIoU@...); give the work directory '
+                'of the classifier that the trials started from'
+            )
+        return run, None
+    start = (sweep.content.get('cfg_options') or {}).get('load_from') or _recorded_start(sweep)
+    hint = 'give the classifier with --reference WORK_DIR to have its curve here'
+    if not start:
+        return None, f'The trials started from no checkpoint; {hint}.'
+    folder = osp.dirname(str(start))
+    if not is_run(folder):
+        return None, f'The trials started from {start}, but {folder or "."} is no work directory here; {hint}.'
+    run = Run(osp.basename(osp.abspath(folder)), read_run(folder))
+    if _last(run) is None:
+        return None, f'The trials started from {start}, but its log has no CAM scores per threshold; {hint}.'
+    return run, None
+
+
+def _recorded_start(sweep):
+    for trial in sweep.trials:
+        folder = osp.join(sweep.folder, str(trial.get('folder') or ''))
+        if trial.get('folder') and is_run(folder):
+            start = read_run(folder).run.get('load_from')
+            if start:
+                return start
+    return None

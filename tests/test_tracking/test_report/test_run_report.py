@@ -1,0 +1,246 @@
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from csrm_plugin.tracking.report import write_report
+from csrm_plugin.tracking.report.curves import group_keys
+from csrm_plugin.tracking.report.formats import NONE
+from csrm_plugin.tracking.report.scores import published_figure
+from csrm_plugin.tracking.report.settings import differing_settings
+from csrm_plugin.tracking.report.sources import load_runs
+from csrm_plugin.utils import UserError
+
+MORE_KEYS = (
+    'affinity/mean', 'decode.loss_ce', 'base_lr', 'reliable/u', 'alpha', 'sigma_s2c', 'bank/age', 'bank/fill',
+    'pseudo/foreground', 'queries/classes', 'data_time')  # fmt: skip
+HOSTILE = '<script>alert(1)</script>"&\'$x_1$'
+CLASSIFIER = {'model.type': 'CAMClassifier', 'model.cam_head.type': 'CAMHead'}
+VOC = {'train_dataloader.dataset.type': 'VOC12WSSSDataset'}
+
+
+def test_one_run(tmp_path, build, read_page):
+    folder = build['pictures'](build['run'](tmp_path / 'work'))
+    path = write_report(folder)
+    assert path == str(folder / 'report.html')
+    page = read_page(path)
+    rows = {row[0]: row for row in page.table('Scores of the validations')[1:]}
+    assert rows['Segmentation mIoU seg/mIoU'][1:3] == ['50.0%iteration 60', '55.0%iteration 40']
+    assert rows['CAM mIoU cam/mIoU'][1:3] == ['40.0%iteration 60', '44.0%iteration 40']
+    assert rows['CAM mIoU cam/mIoU'][3] == (
+        'val, 48 pictures, best threshold 0.3, chosen with the masks, classes restricted to the image labels, '
+        "scale 1, no flip, no dCRF, teacher's weights, seed 0"
+    )
+    assert 'Status: finished, 60 of 60 iterations (6 epochs), 3 min 41 s on cpu, data set demo, seed 0.' in page.text
+    assert 'No published figure for demo: the paper reports VOC 2012 and COCO 2014.' in page.text
+    cost = dict(page.table('Times are')[1:])
+    assert (cost['Time, all'], cost['of which training']) == ('3 min 41 s', '3 min 00 s (81%)')
+    assert (cost['Images per second, training'], cost['Peak memory of the process']) == ('31.3', '1.5 GiB')
+    assert 'Peak memory of the GPU' not in cost
+    assert dict(page.table('What the numbers')[1:])['code (git)'] == 'abcdef0123'
+    iou = dict(page.table('Segmentation: IoU')[1:])
+    assert iou == {'background': '80.0%', 'dog': '55.0%', 'sofa': '41.0%', 'boat': 'absent'}
+    assert 'csrm_demo' in page.text and 'To be noted' not in page.text
+
+
+def test_pictures_and_samples(tmp_path, build, read_page):
+    page = read_page(write_report(build['pictures'](build['run'](tmp_path))))
+    for text in ('Best: 90.0% img_best', 'Median: 50.0% img_median', 'Worst: 5.0% img_worst', 'Image labels: dog.'):
+        assert text in page.text
+    assert [found['alt'] for found in page.all('img')][:2] == ['input of img_best', 'CAM of img_best']
+    (box,) = page.all('input', type='range')
+    assert (box['min'], box['max'], box['value']) == ('0', '2', '2')
+    frames = [found for found in page.all('img') if 'data-step' in found]
+    assert [(found['data-step'], 'hidden' in found) for found in frames] == 2 * [
+        ('20', True), ('40', True), ('60', False)]  # fmt: skip
+    colours = [found['style'] for found in page.all('i') if 'background:rgb' in found.get('style', '')]
+    assert colours == [f'background:rgb({rgb})' for rgb in ('0,0,0', '128,0,0', '0,128,0', '0,0,128')]
+
+
+def test_three_runs_side_by_side(tmp_path, build, read_page):
+    build['run'](tmp_path / 'a')
+    build['run'](tmp_path / 'b', seed=1, score=60.0, settings={'model.extra': [1, 2]})
+    build['run'](tmp_path / 'c', score=40.0, record=False)
+    out = tmp_path / 'all.html'
+    assert write_report([tmp_path / name for name in 'abc'], out) == str(out)
+    page = read_page(out)
+    assert not (tmp_path / 'a' / 'report.html').exists()
+    rows = page.table('Scores of the validations')
+    start = next(index for index, row in enumerate(rows) if row[0].startswith('Segmentation'))
+    assert [(row[0], row[1]) for row in rows[start + 1 : start + 4]] == [
+        ('a', '50.0%iteration 60'), ('b', '60.0%iteration 60'), ('c', '40.0%iteration 60')]  # fmt: skip
+    assert page.table('2 settings that differ')[1:] == [
+        ['randomness.seed', '0', '1', NONE], ['model.extra', NONE, '[1, 2]', NONE]]  # fmt: skip
+    assert 'No record of c, only the log' in page.text and 'Not recorded, so not compared: c.' in page.text
+    assert not any(caption.startswith('The 3 runs differ in their seeds') for caption in page.tables)
+
+
+def test_differing_settings_know_types_and_order(tmp_path, build):
+    """Numbers that are equal are no difference, but True and 1 are; the main settings come first."""
+    same = {'a': 1, 'b': True, 'z.c': [1, 2]}
+    other = {'a': 1.0, 'b': 1, 'z.c': [1.0, 3], 'model.type': 'RML'}
+    folders = [build['run'](tmp_path / name, settings=found) for name, found in (('x', same), ('y', other))]
+    assert differing_settings(load_runs(folders)[0]) == {
+        'model.type': ['CSRM', 'RML'], 'b': [True, 1], 'z.c': [[1, 2], [1.0, 3]]}  # fmt: skip
+
+
+def test_seeds_have_mean_and_deviation(tmp_path, build, read_page):
+    for seed, score in enumerate((50.0, 52.0, 57.0)):
+        build['run'](tmp_path / f'seed_{seed}', seed=seed, score=score)
+    page = read_page(write_report(tmp_path))
+    rows = page.table('The 3 runs differ in their seeds alone (0, 1, 2). Scores at iteration 60')
+    assert rows[1] == ['Segmentation mIoU', '53.0%', '3.61', '50.0% to 57.0%']
+
+
+def test_curves_of_all_keys_in_their_groups(tmp_path, build, read_page):
+    folder = build['run'](tmp_path)
+    log = folder / '20261122_101112' / 'vis_data' / 'scalars.json'
+    line = build['training_line'](70, 60, **dict.fromkeys(MORE_KEYS, 0.5))
+    log.write_text(log.read_text() + json.dumps(line) + '\n')
+    runs = load_runs([folder])[0]
+    groups = {title: keys for (title, _), keys in group_keys(runs).items()}
+    assert groups == {
+        'Losses': ['loss', 'decode.loss_ce', 'loss_s'],
+        'Reliable pixels': ['reliable/s', 'reliable/u'],
+        'Schedules': ['lr', 'alpha', 'base_lr', 'sigma_s2c'],
+        'Memory bank': ['bank/age', 'bank/fill'],
+        'Foreground': ['pseudo/foreground'],
+        'Speed and memory': ['data_time', 'time'],
+        'Other values': ['affinity/mean', 'queries/classes'],
+    }
+    page = read_page(write_report(folder))
+    for key in (key for keys in groups.values() for key in keys):
+        assert any(key in title for title in page.text.split('over the iteration')), key
+
+
+def test_threshold_curve_marks_best_and_fixed(tmp_path, build, read_page):
+    page = read_page(write_report(build['run'](tmp_path / 'run')))
+    fixed = 40 * math.exp(-(0.15**2) / 0.08)
+    assert f'run: best 40.0% at 0.3, fixed {fixed:.1f}% at 0.15 (val, iteration 60)' in page.text
+
+
+def test_paper_figures_stand_beside_where_there_are_some(tmp_path, build, read_page):
+    settings = {**VOC, **{f'model.loss_{loss}.type': 'L' for loss in ('s2c', 'u', 'm')}}
+    page = read_page(write_report(build['run'](tmp_path / 'voc', 'csrm_voc', settings=settings)))
+    head, *rows = page.table('Scores of the validations')
+    column = head.index('Paper')
+    assert {row[0].split()[0]: row[column] for row in rows} == {
+        'Segmentation': NONE, 'Pseudo-label': '69.8%Table 1, row 4', 'CAM': NONE, 'Classification': NONE}  # fmt: skip
+    assert '10.5220/0013238400003912' in page.text and 'test-time augmentation' in page.text
+
+
+@pytest.mark.parametrize(('name', 'settings', 'expected'), [
+    ('csrm_voc_1_s', VOC, ('Table 1, row 1', {'train': 69.9, 'val': 67.7})),
+    ('csrm_voc', {**VOC, 'model.loss_m.type': 'L'}, None),  # s and m alone are in no row
+    ('cam_voc', {**VOC, **CLASSIFIER}, ('Table 2, row 1', {'train': 59.9, 'val': 59.8})),
+    ('deeplabv2_r101_voc_pseudo', {**VOC, 'model.type': 'E'}, ('Table 3', {'val': 69.8, 'test': 70.4})),
+    ('deeplabv2_r101_coco_pseudo', {'train_dataloader.dataset.type': 'COCO14WSSSDataset'}, ('Table 4', {'val': 46.2})),
+    ('csrm_coco', {'train_dataloader.dataset.type': 'COCO14WSSSDataset'}, None),
+    ('csrm_demo', {}, None),
+])  # fmt: skip
+def test_which_figure_of_the_paper_a_run_has(tmp_path, build, name, settings, expected):
+    figure = published_figure(load_runs([build['run'](tmp_path, name, settings=settings)])[0][0])
+    assert (figure and (figure.source, figure.scores)) == expected
+
+
+def test_what_must_be_noted(tmp_path, build, read_page):
+    build['run'](tmp_path / 'failed', status='failed', reason='loss is nan', iteration=30)
+    build['run'](tmp_path / 'running', status='running', iterations=80)
+    log = tmp_path / 'running' / '20261122_101112' / 'vis_data' / 'scalars.json'
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    next(line for line in lines if line.get('iter') == 30)['loss_s'] = math.nan
+    log.write_text('\n'.join(map(json.dumps, lines)) + '\n')
+    last = tmp_path / 'running' / 'record' / 'validation_0000080.json'
+    found = json.loads(last.read_text())
+    found['metrics']['seg/foreground'] = 0.0
+    found['context']['scales'] = [0.5, 1.0]
+    last.write_text(json.dumps(found))
+    text = read_page(write_report([tmp_path / 'failed', tmp_path / 'running'])).text
+    for part in (
+        'failed failed at iteration 60 of 60: loss is nan.',
+        'running is not finished (iteration 80 of 80)',
+        'running: loss_s is not a finite number at iteration 30.',
+        'running: at the last validation the segmentation is background only.',
+        'their validations differ in scales.',
+        '(1 value not a number)',
+        'The runs were scored in different ways',
+    ):
+        assert part in text, part
+
+
+def test_hostile_names_are_text(tmp_path, build, read_page):
+    folder = tmp_path / '<b>&"run$'
+    build['pictures'](build['run'](
+        folder, name=HOSTILE, settings={HOSTILE: HOSTILE}, status='failed', reason=HOSTILE, classes=[HOSTILE] * 4,
+        versions={HOSTILE: HOSTILE}))  # fmt: skip
+    path = folder / 'record' / 'validation_0000060.json'
+    found = json.loads(path.read_text())
+    found['parts']['seg']['iou'] = {HOSTILE: 50.0}
+    found['context'].update(split=HOSTILE, weights=HOSTILE)
+    found['metrics'][f'{HOSTILE}/mIoU'] = 5.0
+    path.write_text(json.dumps(found))
+    pictures = folder / 'record' / 'pictures.json'
+    content = json.loads(pictures.read_text())
+    content['items'][0].update(id=HOSTILE, labels=[HOSTILE])
+    content['items'][0]['panels'][0]['name'] = HOSTILE
+    pictures.write_text(json.dumps(content))
+    page = read_page(write_report([folder, build['run'](tmp_path / 'other')]))
+    assert len(page.all('script')) == 1 and not page.all('b', **{'"run$': None})
+    assert page.source.count('<script>') == 1 and page.text.count(HOSTILE) > 10
+
+
+@pytest.mark.parametrize('part', ['validations', 'pictures', 'cost', 'settings', 'log', 'scores'])
+def test_missing_parts_are_left_out(tmp_path, build, read_page, part):
+    folder = build['pictures'](build['run'](tmp_path))
+    path = folder / 'record' / 'run.json'
+    build['write'](path, {key: value for key, value in json.loads(path.read_text()).items() if key != part})
+    log = folder / '20261122_101112' / 'vis_data' / 'scalars.json'
+    if part in ('validations', 'scores'):
+        for path in (folder / 'record').glob('validation_*.json'):
+            path.unlink()
+    if part == 'pictures':
+        (folder / 'record' / 'pictures.json').unlink()
+    if part in ('log', 'scores'):
+        log.unlink()
+    page = read_page(write_report(folder))
+    gone = {
+        'validations': 'IoU per class', 'pictures': 'Pictures: best', 'settings': 'All settings', 'log': 'Losses',
+        'scores': 'Scores of the validations', 'cost': 'of which training'}  # fmt: skip
+    assert gone[part] not in page.text
+    if part == 'validations':  # the log has the scores, but not what they stand on
+        assert page.table('Scores of the validations')[1][3] == 'split not recorded, no labels given, seed 0'
+    if part == 'scores':
+        assert 'no validation was logged' in page.text
+
+
+def test_a_broken_record_is_named_and_no_report_is_left(tmp_path, build):
+    folder = build['run'](tmp_path)
+    (folder / 'record' / 'run.json').write_text('{')
+    with pytest.raises(UserError, match=r'run\.json'):
+        write_report(folder)
+    assert not list(folder.glob('*.html')) and not list(folder.glob('.report*'))
+    with pytest.raises(UserError, match='at least one'):
+        write_report([])
+
+
+def test_the_same_run_gives_the_same_file(tmp_path, build):
+    folder = build['pictures'](build['run'](tmp_path))
+    first, second = (Path(write_report(folder, tmp_path / name)).read_text() for name in ('1.html', '2.html'))
+    assert first == second
+
+
+def test_tests_of_checkpoints_are_listed(tmp_path, build, read_page):
+    context = dict(checkpoint='a.pth', ann_file='ImageSets/Segmentation/train.txt', pictures=7, scales=[1])
+    for seed, name in enumerate(('a', 'b')):
+        build['run'](tmp_path / name)
+        test = {'seg/mIoU': 51.24 + seed, 'cam/mIoU': 40.0, 'cam/threshold': 0.1, 'context': {**context, 'seed': seed}}
+        build['write'](tmp_path / f'{name}_train.json', test)
+    build['write'](tmp_path / 'a_val.json', {'seg/mIoU': 33.0, 'context': {**context, 'ann_file': 'lists/val.txt'}})
+    head, *rows = read_page(write_report(tmp_path)).table('Scores of finished')
+    assert head == ['Score', 'a', 'b', 'Stands on']
+    stands = 'train, 7 pictures, no labels given, scale 1, no flip, no dCRF'
+    assert rows[0] == ['Segmentation mIoU', '51.2%seed 0', '52.2%seed 1', stands]
+    assert rows[1][:2] == ['CAM mIoU', '40.0%at 0.1, seed 0']
+    assert rows[1][3].endswith('no dCRF; best threshold of each, chosen with the masks')
+    assert rows[2][:3] == ['Segmentation mIoU', '33.0%seed not recorded', NONE]

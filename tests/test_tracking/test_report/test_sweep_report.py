@@ -1,0 +1,214 @@
+import json
+import statistics
+
+import pytest
+
+from csrm_plugin.tracking.report import write_report, write_sweep_report
+from csrm_plugin.tracking.report.delta_fg import Comparison, compare, spread, verdict
+from csrm_plugin.tracking.report.formats import NONE
+from csrm_plugin.tracking.report.sweep_data import read_sweep
+from csrm_plugin.utils import MissingFileError, UserError
+
+KEY = 'model.pseudo_label.fg_threshold'
+NAMES = ('CSRM', 'CAM')
+VALUES = {0.1: 37.0, 0.3: 38.5, 0.5: 36.0, 0.62: 35.0}
+
+
+@pytest.fixture
+def figure_2(tmp_path, build):
+    """A sweep of delta_fg with one failed trial, and the classifier that it started from."""
+    build['run'](tmp_path / 'cam', score=50.0)
+    trials = [dict(params={KEY: threshold}, value=value) for threshold, value in VALUES.items()]
+    trials.insert(2, dict(params={KEY: 0.4}, value=None, state='failed', reason='loss <is> nan', iteration=None))
+    start = {'load_from': str(tmp_path / 'cam' / 'epoch_40.pth')}
+    return build['sweep'](tmp_path / 'sweep', trials, {KEY: {'values': [*VALUES, 0.4]}}, cfg_options=start)
+
+
+@pytest.fixture
+def search(tmp_path, build):
+    """A search over three settings, one of them a choice, with a pruned and a failed trial."""
+    trials = [
+        dict(params={'a.lr': lr, 'b.lr': 0.1 * lr, 'c.kind': kind, 'd.fixed': 3}, value=value)
+        for lr, kind, value in ((0.1, 'SGD', 30.0), (0.01, 'AdamW', 42.25), (0.001, 'SGD', 20.0), (0.5, 'SGD', None))
+    ]
+    trials[2].update(state='pruned', reason='pruned at iteration 20: value 20.00')
+    trials[3].update(state='failed', reason='killed by SIGKILL; memory full?')
+    bounds = {'min': 0.001, 'max': 1.0, 'distribution': 'log_uniform_values'}
+    parameters = {
+        'a.lr': bounds,
+        'b.lr': {'min': 0.0, 'max': 0.1},
+        'c.kind': {'values': ['SGD', 'AdamW']},
+        'd.fixed': {'value': 3},
+    }
+    return build['sweep'](
+        tmp_path / 'search', trials, parameters, metric='seg/mIoU', notes=['A note.'], method='bayes',
+        importances={'a.lr': 0.7, 'b.lr': 0.2, 'c.kind': 0.1})  # fmt: skip
+
+
+def test_delta_fg_stands_beside_the_classifiers_cam(figure_2, read_page):
+    page = read_page(write_report(figure_2))
+    cam = {row[0]: row[2] for row in page.table('The same as numbers')[1:]}
+    method = {row[0]: row[1] for row in page.table('The same as numbers')[1:]}
+    last = json.loads((figure_2.parent / 'cam' / 'record' / 'validation_0000060.json').read_text())['metrics']
+    assert len(cam) == 20  # 19 thresholds of the classifier, and 0.62, which it lacks
+    known = {float(key[9:]): value for key, value in last.items() if key.startswith('cam/mIoU@')}
+    assert {float(at): value for at, value in cam.items() if value != NONE} == {
+        at: f'{value:.1f}%' for at, value in known.items()}  # fmt: skip
+    assert {float(at): value for at, value in method.items() if value != NONE} == {
+        threshold: f'{value:.1f}%' for threshold, value in VALUES.items()}  # fmt: skip
+    assert next(row[3] for row in page.table('The same as numbers') if row[0] == '0.3') == '-1.5'
+    assert 'Over the 3 thresholds that both have (0.1 to 0.5)' in page.text
+    assert 'Pseudo-label mIoU of the swept method is flatter by both measures.' in page.text
+    assert 'Classifier: val, 48 pictures' in page.text
+
+
+def test_a_sweep_under_way_says_so(tmp_path, build, read_page):
+    trials = [dict(params={KEY: at}, value=at, state=state) for at, state in ((0.1, 'complete'), (0.2, 'complete'))]
+    trials += [
+        dict(params={KEY: 0.3}, value=9.0, state='running'),
+        dict(params={KEY: 0.4}, value=None, state='waiting'),
+    ]
+    build['run'](tmp_path / 'cam')
+    sweep = build['sweep'](tmp_path / 'sweep', trials, {KEY: {'values': [0.1, 0.2, 0.3, 0.4]}})
+    page = read_page(write_sweep_report(sweep, reference=tmp_path / 'cam'))
+    assert 'So far, with 2 trials not finished: Over the 2 thresholds' in page.text
+    assert '2 trials not finished (1 running, 1 waiting)' in page.text
+    assert page.table('What was varied')[1][1:] == ['0.1, 0.2, 0.3, 0.4', '0.1, 0.2, 0.3']
+
+
+def test_spread_over_the_common_thresholds(figure_2):
+    found = compare(read_sweep(figure_2))
+    assert [point[:2] for point in found.common] == [(0.1, 37.0), (0.3, 38.5), (0.5, 36.0)]
+    method, cam = ([point[index] for point in found.common] for index in (1, 2))
+    assert spread(method) == (2.5, pytest.approx(statistics.stdev([37.0, 38.5, 36.0])))
+    text, _ = verdict(found, NAMES)
+    assert 'CSRM lies between 36.0% and 38.5% (range 2.5 points, standard deviation 1.3)' in text
+    assert f'(range {max(cam) - min(cam):.1f} points, standard deviation {statistics.stdev(cam):.1f})' in text
+
+
+@pytest.mark.parametrize(('method', 'cam', 'expected'), [
+    ((10, 11, 12), (10, 20, 30), 'CSRM is flatter by both measures.'),
+    ((10, 20, 30), (10, 11, 12), 'CSRM is not flatter: neither'),
+    ((10, 20, 10, 20), (10, 15, 15, 21), 'The two measures disagree: CSRM has the smaller range, but not'),
+    ((1,), (2,), 'too few'),
+])  # fmt: skip
+def test_the_numbers_say_which_curve_is_flatter(method, cam, expected):
+    common = [(0.1 * index, *pair) for index, pair in enumerate(zip(method, cam))]
+    assert expected in verdict(Comparison([], common=common), NAMES)[1]
+
+
+def test_trials_of_one_threshold_are_averaged(tmp_path, build):
+    trials = [dict(params={KEY: at}, value=value) for at, value in ((0.3, 30.0), (0.3, 34.0), (0.1, 20.0))]
+    trials.append(dict(params={KEY: 0.1}, value=5.0, state='pruned'))  # stopped early: no score of that threshold
+    found = compare(read_sweep(build['sweep'](tmp_path, trials, {KEY: {'values': [0.1, 0.3]}})))
+    assert found.method == [(0.1, 20.0), (0.3, 32.0)] and found.cam == []
+    assert 'The trials started from no checkpoint; give the classifier with --reference' in found.notes[0]
+
+
+def test_reference_of_ones_own(figure_2, tmp_path, build, read_page):
+    other = build['run'](tmp_path / 'other_cam', score=80.0)
+    page = read_page(write_sweep_report(figure_2, tmp_path / 'out.html', reference=other))
+    assert {row[0]: row[2] for row in page.table('The same as numbers')}['0.3'] == '64.0%'
+    with pytest.raises(MissingFileError, match='nowhere'):
+        write_sweep_report(figure_2, reference=tmp_path / 'nowhere')
+    log = other / '20261122_101112' / 'vis_data' / 'scalars.json'
+    log.write_text(json.dumps({'step': 1, 'seg/mIoU': 3.0}) + '\n')
+    for path in (other / 'record').glob('validation*'):
+        path.unlink()
+    with pytest.raises(UserError, match='other_cam` has no CAM scores per threshold'):
+        write_sweep_report(figure_2, reference=other)
+
+
+def test_reference_from_the_record_of_a_trial(figure_2, build):
+    content = json.loads((figure_2 / 'sweep.json').read_text())
+    build['write'](figure_2 / 'sweep.json', {**content, 'cfg_options': {}})
+    build['run'](figure_2 / 'trial_0001', load_from=str(figure_2.parent / 'cam' / 'epoch_40.pth'))
+    found = compare(read_sweep(figure_2))
+    assert len(found.cam) == 19 and found.notes == []
+    build['write'](figure_2 / 'sweep.json', {**content, 'cfg_options': {'load_from': 'gone/epoch_1.pth'}})
+    assert 'gone is no work directory here' in compare(read_sweep(figure_2)).notes[0]
+
+
+def test_search(search, read_page):
+    page = read_page(write_sweep_report(search))
+    assert 'Bayes search over 3 settings of mmcfg/csrm_demo.py, scored by seg/mIoU (higher is better' in page.text
+    assert 'Trials: 2 complete, 1 pruned, 1 failed.' in page.text
+    assert page.text.split('--cfg-options ')[1].startswith('a.lr=0.01 b.lr=0.001 c.kind=AdamW d.fixed=3 ')
+    head, *rows = page.table('4 trials.')
+    assert head == ['Trial', 'State', 'seg/mIoU', 'a.lr', 'b.lr', 'kind', 'Iteration', 'Seconds']
+    assert rows[1] == ['1', 'complete', '42.2%', '0.01', '0.001', 'AdamW', '60', '31']
+    assert rows[2][1:3] == ['prunedpruned at iteration 20: value 20.00', '20.0%']
+    assert rows[3][1:3] == ['failedkilled by SIGKILL; memory full?', NONE]
+    assert page.table('What was varied')[4] == ['d.fixed', '3, fixed', '3']
+    titles = (
+        'Importance of each setting',
+        'Parallel coordinates',
+        'Score over a.lr',
+        'Scores through training',
+        'A note.',
+    )
+    assert all(title in page.text for title in titles)
+    assert 'importance (%): a.lr 70.0, b.lr 20.0, kind 10.0.' in page.text
+    assert '3 trials over a.lr, b.lr, kind.' in page.text  # the failed one is absent
+    assert 'Trial 3 failed: killed by SIGKILL; memory full?' in page.text
+    assert 'Figure 2' not in page.text
+
+
+def test_lower_can_be_better(search, build):
+    content = json.loads((search / 'sweep.json').read_text())
+    build['write'](search / 'sweep.json', {**content, 'metric': {'name': 'loss', 'goal': 'minimize'}})
+    sweep = read_sweep(search)
+    assert sweep.best['number'] == 0 and sweep.ends == (42.25, 20.0)  # the pruned one is not the best
+    assert sweep.text(0.5) == '0.5' and sweep.axis_label == 'loss'
+
+
+def test_what_the_best_score_stands_on(search, build, read_page):
+    build['run'](search / 'trial_0001')
+    text = read_page(write_sweep_report(search)).text
+    assert 'trial 1, iteration 60: val, 48 pictures, no labels given, scale 1, no flip, no dCRF, teacher' in text
+
+
+def test_a_reference_needs_a_sweep_of_delta_fg(search, tmp_path):
+    with pytest.raises(UserError, match=r'varies a\.lr, b\.lr, c\.kind'):
+        write_sweep_report(search, reference=tmp_path)
+
+
+@pytest.mark.parametrize('trials', [
+    [], [dict(params={KEY: 0.1}, value=None, state='running')],
+    [dict(params={KEY: 0.1}, value=None, state='failed', reason=None), dict(params={}, value=None, state='waiting')],
+])  # fmt: skip
+def test_a_sweep_without_a_complete_trial(tmp_path, build, read_page, trials):
+    page = read_page(write_report(build['sweep'](tmp_path, trials, {KEY: {'values': [0.1]}})))
+    assert 'No trial is complete, so there is no best one.' in page.text
+
+
+@pytest.mark.parametrize(('content', 'message'), [
+    ('{', 'is no JSON'),
+    ('[]', 'must hold a JSON object'),
+    ('{"trials": []}', '`metric` must hold a `name`'),
+    ('{"metric": {"name": "a"}, "trials": 3}', '`trials` must be a list'),
+    ('{"metric": {"name": "a"}, "trials": [3]}', 'trial 0: is no object'),
+    ('{"metric": {"name": "a"}, "trials": [{"number": 0, "state": "complete"}]}', 'trial 0: `params` must be'),
+    ('{"metric": {"name": "a"}, "trials": [{"number": 0, "state": "x", "params": {}, "curve": [3]}]}', '`curve` must'),
+])  # fmt: skip
+def test_a_broken_sweep_is_named(tmp_path, content, message):
+    (tmp_path / 'sweep.json').write_text(content)
+    with pytest.raises(UserError, match=r'sweep\.json') as info:
+        write_report(tmp_path)
+    assert message in str(info.value) and not list(tmp_path.glob('*.html'))
+
+
+def test_hostile_names_are_text(tmp_path, build, read_page):
+    hostile = '<script>alert(1)</script>"&$x$'
+    trials = [
+        dict(params={f'{hostile}.a': 0.1 * index, 'b': hostile * index}, value=30.0 + index, reason=hostile)
+        for index in range(4)
+    ]
+    more = dict(name=hostile, notes=[hostile], yaml=hostile, config=hostile, cfg_options={hostile: hostile})
+    page = read_page(write_report(build['sweep'](tmp_path, trials, {}, metric=f'{hostile}/mIoU', **more)))
+    assert page.source.count('<script>') == 1 and page.text.count(hostile) > 10
+
+
+def test_no_folder_of_a_sweep(tmp_path):
+    with pytest.raises(MissingFileError, match=r'has no sweep\.json'):
+        write_sweep_report(tmp_path)

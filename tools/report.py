@@ -1,0 +1,40 @@
+"""Write a report of runs, of a pipeline or of a sweep: one HTML file that opens without network."""
+
+import argparse
+
+from csrm_plugin.cli import run_tool
+
+
+def build_parser():
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog='Scores are in percent, times in seconds, minutes and hours. A folder without record/ (an older or a '
+        'foreign run) is reported from its log alone.',
+    )
+    parser.add_argument(
+        'work_dirs', nargs='+', metavar='WORK_DIR',
+        help='work directory of tools/train.py; several are put side by side. Or the folder of tools/pipeline.py, of '
+        'tools/sweep.py (alone), or one whose direct sub-folders are runs, such as that of the demo')  # fmt: skip
+    parser.add_argument('--out', metavar='FILE', help='file to write (default: report.html in the first WORK_DIR)')
+    parser.add_argument(
+        '--reference', metavar='WORK_DIR',
+        help='for a sweep of model.pseudo_label.fg_threshold: work directory of the classifier whose CAM scores are '
+        "drawn beside (default: the folder of the sweep's load_from)")  # fmt: skip
+    return parser
+
+
+def main(args):
+    from csrm_plugin.tracking.report import write_report, write_sweep_report
+    from csrm_plugin.utils import UserError
+
+    if args.reference is None:
+        path = write_report(args.work_dirs, args.out)
+    elif len(args.work_dirs) > 1:
+        raise UserError('--reference is for the folder of one sweep, but several folders are given')
+    else:
+        path = write_sweep_report(args.work_dirs[0], args.out, args.reference)
+    print(f'Report: {path}')
+
+
+if __name__ == '__main__':
+    run_tool(main, build_parser())
