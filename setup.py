@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent
 EXTRAS = {
     'crf': ['pydensecrf2>=1.1'],
     'wandb': ['wandb>=0.16'],
-    'sweep': ['optuna>=3.6', 'pyyaml'],
+    'sweep': ['optuna>=5', 'pyyaml'],
     'coco': ['pycocotools>=2.0.7'],
     'sam': ['transformers>=4.40', 'pycocotools>=2.0.7'],
     'superpixels': ['scikit-image>=0.22', 'pycocotools>=2.0.7'],

@@ -1,0 +1,1 @@
+"""Run the sweep files of Weights & Biases without a server, on Optuna with storage on disk."""
