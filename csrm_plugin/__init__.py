@@ -10,6 +10,6 @@ from .version import __version__
 
 compat.apply()
 
-from . import datasets, engine, evaluation, models  # noqa: E402, F401  (must come after `compat.apply`)
+from . import datasets, engine, evaluation, models, tracking  # noqa: E402, F401  (must come after `compat.apply`)
 
 __all__ = ['__version__']

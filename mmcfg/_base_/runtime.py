@@ -17,7 +17,12 @@ default_hooks = dict(
     record=dict(type='RunRecordHook'),
     pictures=dict(type='SamplePicturesHook', count=4, extremes=2),
 )
-vis_backends = [dict(type='LocalVisBackend')]
+# W&B runs are kept offline where there is no key or network; `WANDB_MODE=disabled` turns it off.
+vis_backends = [
+    dict(type='LocalVisBackend'),
+    dict(type='OptionalTensorboardBackend'),
+    dict(type='WSSSWandbBackend', init_kwargs=dict(group=None, tags=None), artifact=None),
+]
 # No name of its own (the base has one): two runs in one process would share the first one's folder.
 visualizer = dict(_delete_=True, type='SegLocalVisualizer', vis_backends=vis_backends)
 env_cfg = dict(mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0))
