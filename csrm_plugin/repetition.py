@@ -5,27 +5,34 @@ import os.path as osp
 import shutil
 import statistics
 import sys
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+import threading
+from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from rich.table import Table
 
 from .cli import OptionsAction
 from .engine.config import load_config
-from .engine.training import find_latest_checkpoint
+from .engine.training import check_load_from, find_latest_checkpoint
 from .pipeline import cards
+from .pipeline.runner import content_of, only_one
+from .pipeline.stages import MODEL_CODE
 from .processes import available_cores, failure_reason, start_logged
 from .tracking import record
 from .utils import UserError, atomic_write, write_json
 
-#: What a seed's folder was made from, and its scores.
+#: What a seed's folder was made from, and its scores. It is there from the start, as the mark of a folder of ours.
 SEED_FILE = 'seed.json'
+
+#: Parts of the project that decide on a training.
+CODE = MODEL_CODE
 
 
 def repeat(config, seeds, root, console, cfg_options=(), work_dir=None, splits=(), jobs=1, processes=1) -> dict:
     """Train and test a config once per seed, and summarise.
 
-    Each seed has its own folder ``seed_<S>``. A second call skips the seeds that are finished with the same settings
-    and code; a seed that was interrupted starts anew.
+    Each seed has its own folder ``seed_<S>``. A second call skips the trainings that are finished with the same
+    settings, code, data and starting checkpoint, and scores only splits that have no score yet. A seed that was
+    interrupted starts anew.
 
     Args:
         config (str): Config file.
@@ -43,38 +50,64 @@ def repeat(config, seeds, root, console, cfg_options=(), work_dir=None, splits=(
         one seed), ``values``.
 
     Raises:
-        UserError: If arguments make no sense, or a seed failed.
+        UserError: If arguments make no sense, or a seed failed. No further seed is started then.
     """
     seeds = _checked_seeds(seeds)
     if jobs < 1 or processes < 1:
         raise UserError('--jobs and --processes must be at least 1')
-    options = _parsed(cfg_options)
-    settings = cards.config_settings(load_config(config, options))
+    cfg = load_config(config, _parsed(cfg_options))
+    check_load_from(cfg)
     name = osp.splitext(osp.basename(config))[0]
     work_dir = work_dir or osp.join('work_dirs', f'repeat_{name}')
-    splits = list(splits) or [_test_split(settings)]
-    key = dict(settings=cards.config_hash(settings), code=cards.code_hash(), splits=splits, processes=processes)
-    plan = _Plan(config, list(cfg_options), root, work_dir, splits, processes, key, max(available_cores() // jobs, 1))
-    todo = [seed for seed in seeds if not plan.is_done(seed, console)]
-    # The thread that starts a training must live as long as it does, see `die_with_parent`.
-    with ThreadPoolExecutor(jobs) as pool:
-        futures = [pool.submit(plan.run, seed, console, jobs > 1) for seed in todo]
-        _, waiting = wait(futures, return_when=FIRST_EXCEPTION)
-        for future in waiting:
-            future.cancel()
-    for future in futures:
-        if not future.cancelled():
-            future.result()
-    summary = summarise({seed: record.read_json(plan.path(seed, SEED_FILE))['scores'] for seed in seeds})
-    result = dict(format=1, config=config, cfg_options=list(cfg_options), seeds=seeds, key=key, splits=summary)
-    result['context'] = {split: _context(plan, seeds[0], split) for split in splits}
+    lists = _split_lists(cfg, splits)
+    os.makedirs(work_dir, exist_ok=True)
+    with only_one(work_dir):
+        plan = _Plan(config, list(cfg_options), root, work_dir, lists, processes, key_of(cfg, processes), jobs)
+        _run_all(plan, seeds, console)
+        entries = {seed: record.read_json(plan.path(seed, SEED_FILE)) for seed in seeds}
+    result = dict(format=1, config=config, cfg_options=list(cfg_options), seeds=seeds, key=plan.key)
+    result['splits'] = summarise({seed: {split: entry['scores'][split] for split in lists}
+                                  for seed, entry in entries.items()})  # fmt: skip
+    result['context'] = {split: entries[seeds[0]]['context'][split] for split in lists}
     write_json(osp.join(work_dir, 'repeat.json'), result)
     with atomic_write(osp.join(work_dir, 'repeat.md')) as temporary, open(temporary, 'w') as file:
         file.write(markdown(result))
     console.print(table_of(result))
-    console.print(_footnote(result), highlight=False, soft_wrap=True)
+    console.print(footnote(result), highlight=False, soft_wrap=True)
     console.print(f'Written: {osp.join(work_dir, "repeat.json")}, repeat.md', highlight=False, soft_wrap=True)
     return result
+
+
+def key_of(cfg, processes: int) -> dict:
+    """What a training stands on beside its seed: hashes of settings, code, data and starting checkpoint.
+
+    Args:
+        cfg (mmengine.config.Config): Resolved.
+        processes (int): Of each training.
+    """
+    sources = cards.config_sources(cfg)
+    for name, value in sources.items():
+        if os.path.isfile(str(value)):
+            sources[name] = cards.file_hash(value)
+        elif name.endswith('pseudo_label_dir') and os.path.isdir(str(value)):
+            sources[name] = [value, content_of(value)]
+    return dict(
+        settings=cards.config_hash(cards.config_settings(cfg)), code=cards.code_hash(CODE), sources=sources,
+        processes=processes)  # fmt: skip
+
+
+def _run_all(plan, seeds, console) -> None:
+    """Train and score what is missing; the first failure, or Ctrl-C, starts nothing further."""
+    todo = [seed for seed in seeds if not plan.is_done(seed, console)]
+    with ThreadPoolExecutor(plan.jobs) as pool:
+        # The thread that starts a training must live as long as it does, see `die_with_parent`.
+        futures = [pool.submit(plan.run, seed, console) for seed in todo]
+        try:
+            for future in as_completed(futures):
+                future.result()
+        except BaseException:
+            plan.stop(futures)
+            raise
 
 
 def summarise(scores) -> dict:
@@ -84,17 +117,21 @@ def summarise(scores) -> dict:
         scores (dict[int, dict[str, dict[str, float]]]): For each seed and split the metrics.
 
     Returns:
-        dict[str, dict[str, dict]]: For each split and metric that all seeds have: ``mean``, ``std`` (with n - 1 in
-        the denominator; None for one seed) and ``values`` in the order of the seeds.
+        dict[str, dict[str, dict]]: For each split and metric: ``mean``, ``std`` (with n - 1 in the denominator; None
+        for one seed) and ``values`` in the order of the seeds. Where a seed lacks the metric its value is None, and
+        so are mean and standard deviation.
     """
     runs, result = list(scores.values()), {}
     for split in runs[0]:
-        names = [name for name in runs[0][split] if all(run[split].get(name) is not None for run in runs)]
         result[split] = {}
-        for name in names:
-            values = [run[split][name] for run in runs]
-            std = statistics.stdev(values) if len(values) > 1 else None
-            result[split][name] = dict(mean=statistics.fmean(values), std=std, values=values)
+        for name in dict.fromkeys(name for run in runs for name in run[split]):
+            values = [run[split].get(name) for run in runs]
+            whole = None not in values
+            result[split][name] = dict(
+                mean=statistics.fmean(values) if whole else None,
+                std=statistics.stdev(values) if whole and len(values) > 1 else None,
+                values=values,
+            )
     return result
 
 
@@ -111,10 +148,11 @@ def table_of(result) -> Table:
 
 
 def markdown(result) -> str:
-    """The summary as a Markdown table with what it stands on below."""
+    """The summary as a Markdown table with what it stands on."""
     head = ['metric', 'split', 'mean ± std', *(f'seed {seed}' for seed in result['seeds'])]
-    lines = [head, ['---'] * len(head), *_rows(result)]
-    return '\n'.join(f'| {" | ".join(line)} |' for line in lines) + f'\n\n{_footnote(result)}\n'
+    lines = [f'| {" | ".join(line)} |' for line in [head, ['---'] * len(head), *_rows(result)]]
+    options = f' with {" ".join(f"`{item}`" for item in result["cfg_options"])}' if result['cfg_options'] else ''
+    return '\n'.join([f'`{result["config"]}`{options}, percent', '', *lines, '', footnote(result), ''])
 
 
 def _rows(result):
@@ -122,108 +160,176 @@ def _rows(result):
         for name in (name for name in record.SCORES if name in metrics):
             entry = metrics[name]
             spread = '' if entry['std'] is None else f' ± {entry["std"]:.2f}'
-            yield [name, split, f'{entry["mean"]:.2f}{spread}', *(f'{value:.2f}' for value in entry['values'])]
+            mean = '-' if entry['mean'] is None else f'{entry["mean"]:.2f}{spread}'
+            yield [name, split, mean, *('-' if value is None else f'{value:.2f}' for value in entry['values'])]
 
 
-def _footnote(result) -> str:
+def footnote(result) -> str:
     """What the numbers stand on."""
-    context = next(iter(result['context'].values()))
-    scales = ' '.join(f'{scale:g}' for scale in context.get('scales', ()))
-    parts = [f'± is the standard deviation over the seeds {", ".join(map(str, result["seeds"]))}, with n - 1']
+    parts = []
+    if len(result['seeds']) > 1:
+        seeds = ', '.join(map(str, result['seeds']))
+        parts.append(f'± is the standard deviation over the seeds {seeds}, with n - 1 in the denominator')
+    parts.append('the last checkpoint of each')
+    parts += [f'{split}: {_stands_on(context)}' for split, context in result['context'].items()]
+    return '; '.join(parts) + '.'
+
+
+def _stands_on(context) -> str:
+    """What the scores of one split stand on."""
+    parts = [f'{context["pictures"]} pictures'] if context.get('pictures') else []
     if context.get('scales'):
         flip, crf = ('' if context.get(name) else 'no ' for name in ('flip', 'crf'))
-        parts.append(f'scales {scales}, {flip}flip, {crf}CRF')
+        scales = ' '.join(f'{scale:g}' for scale in context['scales'])
+        parts.append(f'scale{"s" if len(context["scales"]) > 1 else ""} {scales}, {flip}flip, {crf}CRF')
     if context.get('weights'):
         parts.append(f"the {context['weights']}'s weights")
-    parts.append('the last checkpoint of each')
+    pseudo = context.get('pseudo_label') or {}
+    if pseudo.get('source'):
+        how = 'segmentation' if pseudo['source'] == 'seg' else f'CAM at {pseudo["threshold"]:g}'
+        parts.append(f'pseudo labels from the {how}, restricted to the image-level labels')
     if context.get('cam_threshold_chosen_with_masks'):
-        parts.append('cam/mIoU at the best threshold of each, chosen with the masks')
-    return '; '.join(parts) + '.'
+        parts.append('cam/mIoU at the best threshold of each seed, chosen with the masks')
+    return ', '.join(parts)
 
 
 class _Plan:
     """What is done for each seed."""
 
-    def __init__(self, config, cfg_options, root, work_dir, splits, processes, key, cores):
+    def __init__(self, config, cfg_options, root, work_dir, lists, processes, key, jobs):
         self.config, self.cfg_options, self.root, self.work_dir = config, cfg_options, root, work_dir
-        self.splits, self.processes, self.key, self.cores = splits, processes, key, cores
+        self.lists, self.processes, self.key, self.jobs = lists, processes, key, jobs
+        self._children, self._lock, self._stopped = set(), threading.Lock(), False
 
     def path(self, seed, *names):
         return osp.join(self.work_dir, f'seed_{seed}', *names)
 
     def is_done(self, seed, console) -> bool:
-        """Whether the seed's scores are there; refuses those of other settings."""
-        if not osp.isfile(self.path(seed, SEED_FILE)):
+        """Whether all scores of a seed are there; refuses a folder that is not ours or of other settings."""
+        entry = self._entry(seed)
+        if entry is None:
             return False
-        old = record.read_json(self.path(seed, SEED_FILE)).get('key', {})
-        if old.get('settings') != self.key['settings']:
+        if entry['key'].get('settings') != self.key['settings']:
             raise UserError(
                 f'`{self.path(seed)}` holds a run with other settings; give another --work-dir, or remove that folder'
             )
-        changed = [name for name, value in self.key.items() if old.get(name) != value]
-        why = 'skipped, it is finished' if not changed else f'runs again, changed since: {", ".join(changed)}'
-        console.print(f'seed {seed}: {why}', highlight=False)
-        return not changed
+        changed = [name for name, value in self.key.items() if entry['key'].get(name) != value]
+        if changed or not entry['trained']:
+            why = f'changed since: {", ".join(changed)}' if changed else 'it was not finished'
+            console.print(f'seed {seed}: trains anew, {why}', highlight=False)
+            return False
+        missing = [split for split in self.lists if split not in entry['scores']]
+        if not missing:
+            console.print(f'seed {seed}: skipped, it is finished', highlight=False)
+        return not missing
 
-    def run(self, seed, console, shared_machine):
-        """Train and test one seed."""
-        shutil.rmtree(self.path(seed), ignore_errors=True)
+    def run(self, seed, console):
+        """Train a seed, unless it is trained, and test it."""
+        env = self._environment()
+        entry = self._entry(seed)
+        if entry is None or entry['key'] != self.key or not entry['trained']:
+            entry = self._train(seed, console, env)
+        for split, ann_file in self.lists.items():
+            if split not in entry['scores']:
+                report = self._test(seed, split, ann_file, env)
+                metrics = {name: value for name, value in report.items() if isinstance(value, (int, float))}
+                entry['scores'][split], entry['context'][split] = metrics, report.get('context', {})
+                write_json(self.path(seed, SEED_FILE), entry)
+        console.print(f'seed {seed}: {_headline(entry["scores"])}', highlight=False, soft_wrap=True)
+
+    def stop(self, futures):
+        """Start nothing further, and end what runs."""
+        for future in futures:
+            future.cancel()
+        with self._lock:
+            self._stopped = True
+            for child in self._children:
+                child.terminate()
+
+    def _entry(self, seed) -> dict | None:
+        """What ``seed.json`` holds; None where the folder is empty or not there."""
+        folder, path = self.path(seed), self.path(seed, SEED_FILE)
+        if osp.isfile(path):
+            entry = record.read_json(path)
+            if not all(isinstance(entry.get(name), dict) for name in ('key', 'scores', 'context')):
+                raise UserError(f'`{path}` is not of tools/repeat.py; give another --work-dir, or remove that folder')
+            return {'trained': False, **entry}
+        if osp.isdir(folder) and os.listdir(folder):
+            raise UserError(f'`{folder}` was not made by tools/repeat.py; give another --work-dir')
+        return None
+
+    def _train(self, seed, console, env) -> dict:
+        """Train a seed; what was there is set aside until the new training is finished."""
+        folder, old = self.path(seed), f'{self.path(seed)}.old'
+        entry = self._entry(seed)
+        if entry is not None and entry['trained']:
+            shutil.rmtree(old, ignore_errors=True)
+            os.rename(folder, old)
+        elif osp.isdir(folder):
+            shutil.rmtree(folder)
+        entry = dict(seed=seed, key=self.key, trained=False, scores={}, context={})
+        write_json(self.path(seed, SEED_FILE), entry)
         console.print(f'seed {seed}: trains; log: {self.path(seed, "train.log")}', highlight=False, soft_wrap=True)
-        options = [*self.cfg_options, f'randomness.seed={seed}']
         launcher = []
         if self.processes > 1:
             launcher = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', str(self.processes)]
+        tail = ['--work-dir', folder, *(['--launcher', 'pytorch'] if launcher else [])]
+        options = ['--cfg-options', *self.cfg_options, f'randomness.seed={seed}']
+        self._call(seed, 'train', [*launcher, self._tool('train'), self.config, *tail, *options], env)
+        if find_latest_checkpoint(folder) is None:
+            raise UserError(f'seed {seed} left no checkpoint in `{folder}`; its log is {self.path(seed, "train.log")}')
+        entry['trained'] = True
+        write_json(self.path(seed, SEED_FILE), entry)
+        shutil.rmtree(old, ignore_errors=True)
+        return entry
+
+    def _test(self, seed, split, ann_file, env) -> dict:
+        """Score a seed on a split; gives what tools/test.py writes."""
+        target, checkpoint = self.path(seed, f'test_{split}.json'), find_latest_checkpoint(self.path(seed))
+        options = [*self.cfg_options, f'randomness.seed={seed}', f'test_dataloader.dataset.ann_file={ann_file}']
+        self._call(seed, f'test_{split}', [
+            self._tool('test'), self.config, checkpoint, '--work-dir', self.path(seed, 'test'), '--json', target,
+            '--cfg-options', *options], env)  # fmt: skip
+        return record.read_json(target)
+
+    def _environment(self) -> dict:
         env = {'PYTHONPATH': os.pathsep.join(filter(None, [self.root, os.environ.get('PYTHONPATH')]))}
-        env['WANDB_RUN_GROUP'] = os.environ.get('WANDB_RUN_GROUP') or osp.basename(osp.normpath(self.work_dir))
-        if shared_machine and 'OMP_NUM_THREADS' not in os.environ:
-            env['OMP_NUM_THREADS'] = str(self.cores)
-        tail = ['--work-dir', self.path(seed), *(['--launcher', 'pytorch'] if launcher else [])]
-        self._call(seed, 'train', [*launcher, self._tool('train'), self.config, *tail, '--cfg-options', *options], env)
-        checkpoint = find_latest_checkpoint(self.path(seed))
-        scores = {}
-        for split in self.splits:
-            target = self.path(seed, f'test_{split}.json')
-            list_file = f'test_dataloader.dataset.ann_file=ImageSets/Segmentation/{split}.txt'
-            self._call(seed, f'test_{split}', [
-                self._tool('test'), self.config, checkpoint, '--work-dir', self.path(seed, 'test'), '--json', target,
-                '--cfg-options', *options, list_file], env)  # fmt: skip
-            report = record.read_json(target)
-            scores[split] = {name: value for name, value in report.items() if isinstance(value, (int, float))}
-        write_json(self.path(seed, SEED_FILE), dict(seed=seed, key=self.key, scores=scores))
-        console.print(f'seed {seed}: {_headline(scores)}', highlight=False)
+        env['WANDB_RUN_GROUP'] = os.environ.get('WANDB_RUN_GROUP') or osp.basename(osp.abspath(self.work_dir))
+        if self.jobs > 1 and 'OMP_NUM_THREADS' not in os.environ:
+            env['OMP_NUM_THREADS'] = str(max(available_cores() // self.jobs, 1))
+        return env
 
     def _tool(self, name):
         return osp.join(self.root, 'tools', f'{name}.py')
 
     def _call(self, seed, what, arguments, env):
         log = self.path(seed, f'{what}.log')
-        child = start_logged([sys.executable, *arguments], log, env)
-        try:
-            status = child.wait()
-        except BaseException:
-            child.terminate()
-            child.wait()
-            raise
+        with self._lock:
+            if self._stopped:
+                raise UserError(f'seed {seed} was not begun')
+            child = start_logged([sys.executable, *arguments], log, env)
+            self._children.add(child)
+        status = child.wait()
+        with self._lock:
+            self._children.discard(child)
         if status:
             raise UserError(f'seed {seed} failed at {what}: {failure_reason(log, status)}; its log is {log}')
 
 
 def _headline(scores) -> str:
     shown = [f'{split} {name} {metrics[name]:.1f}' for split, metrics in scores.items() for name in record.SCORES
-             if name in metrics]  # fmt: skip
+             if metrics.get(name) is not None]  # fmt: skip
     return ', '.join(shown)
 
 
-def _context(plan, seed, split) -> dict:
-    return record.read_json(plan.path(seed, f'test_{split}.json')).get('context', {})
-
-
-def _test_split(settings) -> str:
-    """The split that the config tests on."""
-    ann_file = settings.get('test_dataloader.dataset.ann_file')
+def _split_lists(cfg, splits) -> dict[str, str]:
+    """Split to its list of ids: the config's own, with another name where another split is asked for."""
+    ann_file = cfg.get('test_dataloader', {}).get('dataset', {}).get('ann_file')
     if not ann_file:
-        raise UserError('the config names no test_dataloader.dataset.ann_file; give --splits')
-    return osp.splitext(osp.basename(ann_file))[0]
+        raise UserError('the config names no test_dataloader.dataset.ann_file')
+    folder, name = osp.split(ann_file)
+    stem, ending = osp.splitext(name)
+    return {split: osp.join(folder, split + ending) for split in splits or [stem]}
 
 
 def _parsed(cfg_options) -> dict:

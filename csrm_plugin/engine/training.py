@@ -9,12 +9,10 @@ import re
 import zipfile
 
 import torch
-from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from ..cli import describe_error
-from ..tracking import record
 from ..utils import MissingFileError, UserError
 from .config import load_config
 from .launch import prepare_distributed, set_global_batch
@@ -54,7 +52,7 @@ def prepare_training(config, cfg_options=None, work_dir=None, resume=None, amp=F
 
 
 def run_training(cfg, runner_class=Runner, hooks=()):
-    """Train, and note in the run's record if it fails.
+    """Train, and tell the hooks that have ``after_failure`` (the record of the run) if it fails.
 
     Args:
         cfg (mmengine.config.Config): From :func:`prepare_training`.
@@ -70,10 +68,11 @@ def run_training(cfg, runner_class=Runner, hooks=()):
     try:
         runner.train()
     except BaseException as error:
-        if is_main_process():
-            reason = describe_error(error) or ' '.join(f'{type(error).__name__}: {error}'.split())
-            with contextlib.suppress(OSError):  # a full disk, say: the error itself is what counts
-                record.mark_failed(cfg.work_dir, reason, runner.timestamp)
+        reason = describe_error(error) or ' '.join(f'{type(error).__name__}: {error}'.split())
+        for hook in runner.hooks:
+            if hasattr(hook, 'after_failure'):
+                with contextlib.suppress(OSError):  # a full disk, say: the error itself is what counts
+                    hook.after_failure(runner, reason)
         raise
     return runner
 

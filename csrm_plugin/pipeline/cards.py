@@ -48,6 +48,9 @@ NAMES_WITHOUT_EFFECT = {
     'pseudo_label_dir', 'workers',
 }  # fmt: skip
 
+#: Names of settings of a loader that say where it reads.
+SOURCES = {'data_root', 'pseudo_label_dir'}
+
 #: Names of settings that point to weights.
 WEIGHTS = {'checkpoint', 'pretrained'}
 
@@ -174,6 +177,22 @@ def config_settings(cfg) -> dict:
         if top_level_is_read(name) and _has_effect(name):
             _flatten(value, name, flat)
     return {key: _identified(key, value) for key, value in sorted(flat.items())}
+
+
+def config_sources(cfg) -> dict:
+    """Where a config reads from, flat: what :func:`config_settings` leaves out although it can change a result.
+
+    Args:
+        cfg (mmengine.config.Config): Resolved.
+
+    Returns:
+        dict[str, str]: Dotted key to path: ``data_root`` and ``pseudo_label_dir`` of each loader, and ``load_from``.
+    """
+    flat = {}
+    for name in [name for name in cfg if name.endswith('_dataloader') and cfg[name]]:
+        _flatten_all(cfg[name], name, flat)
+    kept = {key: value for key, value in flat.items() if key.rsplit('.', 1)[-1] in SOURCES and value}
+    return {**kept, **({'load_from': cfg.load_from} if cfg.get('load_from') else {})}
 
 
 def config_hash(settings: dict) -> str:
@@ -312,6 +331,15 @@ def _flatten(value, key, flat):
             _flatten(item, f'{key}.{index}', flat)
     else:
         flat[key] = _plain(value)
+
+
+def _flatten_all(value, key, flat):
+    """Put every setting below ``key`` into ``flat``, less those in lists."""
+    for name, item in value.items():
+        if isinstance(item, dict):
+            _flatten_all(item, f'{key}.{name}', flat)
+        else:
+            flat[f'{key}.{name}'] = item
 
 
 def _holds_dict(value):

@@ -417,7 +417,7 @@ def _wait(child, what, log, console):
 
 @contextlib.contextmanager
 def only_one(folder):
-    """Keep a second pipeline out of a run's folder; the lock ends with the process, however that ends.
+    """Keep a second process out of a run's folder; the lock ends with the process, however that ends.
 
     Raises:
         UserError: If another one is at work there.
@@ -426,7 +426,7 @@ def only_one(folder):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise UserError(f'another pipeline is at work in `{folder}`; wait for it, or give --work-dir') from error
+            raise UserError(f'another process is at work in `{folder}`; wait for it, or give --work-dir') from error
         yield
 
 

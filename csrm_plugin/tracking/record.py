@@ -11,7 +11,7 @@ import os.path as osp
 import re
 from dataclasses import dataclass, field
 
-from ..utils import MissingFileError, UserError, write_json
+from ..utils import MissingFileError, UserError
 
 FOLDER = 'record'
 RUN_FILE = 'run.json'
@@ -60,7 +60,7 @@ def read_json(path) -> dict:
     """
     try:
         with open(path, encoding='utf-8') as file:
-            content = json.load(file)
+            content = json.load(file)  # ValueError: also what is no UTF-8
     except FileNotFoundError as error:
         raise MissingFileError(f'`{path}` does not exist') from error
     except ValueError as error:
@@ -95,7 +95,10 @@ def read_run(folder) -> RunRecord:
     log_dirs = record.run.get('log_dirs')
     record.train, record.val = read_scalars(_scalar_files(folder, log_dirs))
     for path in sorted(glob.glob(record_path(glob.escape(folder), 'validation_*.json'))):
-        record.validations.append(read_json(path))
+        report = read_json(path)
+        if not isinstance(report.get('metrics'), dict) or not isinstance(report.get('iteration'), int):
+            raise UserError(f'`{path}` is no report of a validation; remove it, or run the training again')
+        record.validations.append(report)
     if osp.isfile(record_path(folder, PICTURES_FILE)):
         record.pictures = read_json(record_path(folder, PICTURES_FILE))
     record.samples = _samples(folder, log_dirs)
@@ -130,6 +133,8 @@ def read_scalars(paths) -> tuple[list[dict], list[dict]]:
 def full_name(metric: str, report: dict) -> str:
     """The name of a score with what it stands on, as in ``seg/mIoU (val, scale 1, no flip, no CRF, teacher)``.
 
+    It is the same at each validation of a training.
+
     Args:
         metric (str): A key of ``report['metrics']``.
         report (dict): Of a validation: ``context`` and ``metrics``.
@@ -138,7 +143,8 @@ def full_name(metric: str, report: dict) -> str:
     parts = [str(context['split'])] if context.get('split') else []
     part = metric.split('/')[0]
     if part == 'cam' and metrics.get('cam/threshold') is not None:
-        parts.append(f'threshold {metrics["cam/threshold"]:g}, the best, chosen with the masks')
+        # Not which one: the name stays the same through a training.
+        parts.append('at the best threshold, chosen with the masks')
     if part == 'pseudo' and context.get('pseudo_label'):
         source, threshold = context['pseudo_label'].get('source'), context['pseudo_label'].get('threshold')
         parts.append('from the segmentation' if source == 'seg' else f'from the CAM at {threshold:g}')
@@ -152,22 +158,6 @@ def full_name(metric: str, report: dict) -> str:
     return f'{metric} ({", ".join(parts)})' if parts else metric
 
 
-def mark_failed(work_dir, reason: str, log_dir: str) -> None:
-    """Note in the record of a run that it ended early.
-
-    Nothing happens where the start that failed had not begun a record: what is there is of another run.
-
-    Args:
-        work_dir (str): The work directory.
-        reason (str): One line.
-        log_dir (str): Name of the log folder of the start that failed.
-    """
-    path = record_path(work_dir, RUN_FILE)
-    run = read_json(path) if osp.isfile(path) else {}
-    if run.get('status') == 'running' and run.get('log_dirs', [None])[-1] == log_dir:
-        write_json(path, {**run, 'status': 'failed', 'reason': reason})
-
-
 def _scalar_files(folder, log_dirs=None) -> list[str]:
     """``scalars.json`` of each start of the run, oldest first."""
     if log_dirs is None:
@@ -177,7 +167,7 @@ def _scalar_files(folder, log_dirs=None) -> list[str]:
 
 
 def _json_lines(path) -> list[dict]:
-    with open(path, encoding='utf-8') as file:
+    with open(path, encoding='utf-8', errors='replace') as file:
         text = file.read().splitlines()
     lines = []
     for number, line in enumerate(text, start=1):

@@ -245,7 +245,7 @@ def test_trainings_go_on_where_the_pipeline_asks_for_it(project):
 
 def test_a_second_pipeline_is_kept_out(project):
     os.makedirs('run', exist_ok=True)
-    with runner.only_one('run'), pytest.raises(UserError, match='another pipeline is at work in `run`'):
+    with runner.only_one('run'), pytest.raises(UserError, match='another process is at work in `run`'):
         run(project)
     assert run(project)[0]['ran']
 

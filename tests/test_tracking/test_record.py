@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from csrm_plugin.tracking.record import full_name, is_run, mark_failed, read_run, read_scalars
+from csrm_plugin.tracking.record import full_name, is_run, read_run, read_scalars
 from csrm_plugin.utils import MissingFileError, UserError
 
 
@@ -55,7 +55,7 @@ def test_a_half_written_last_line_is_left_out_and_one_in_the_middle_is_an_error(
 
 def test_validations_pictures_and_samples_are_found(run):
     for step in (20, 40):
-        (run / 'record' / f'validation_{step:07d}.json').write_text(json.dumps(dict(iteration=step)))
+        (run / 'record' / f'validation_{step:07d}.json').write_text(json.dumps(dict(iteration=step, metrics={})))
     (run / 'record' / 'pictures.json').write_text('{"items": []}')
     images = run / '20260103_000000' / 'vis_data' / 'vis_image'
     images.mkdir()
@@ -83,17 +83,18 @@ def test_a_folder_without_a_run_is_named(tmp_path):
         read_run(tmp_path / 'nowhere')
 
 
-def test_a_failure_is_noted_in_the_record_of_the_start_that_failed(run, tmp_path_factory):
-    mark_failed(run, 'too early', '20260102_000000')
-    assert read_run(run).run['status'] == 'running'
-    mark_failed(run, 'the disk was full', '20260103_000000')
-    assert read_run(run).run['status'] == 'failed'
-    assert read_run(run).run['reason'] == 'the disk was full'
-    mark_failed(run, 'again', '20260103_000000')
-    assert read_run(run).run['reason'] == 'the disk was full'
-    empty = tmp_path_factory.mktemp('empty')
-    mark_failed(empty, 'x', 'y')
-    assert not list(empty.iterdir())
+@pytest.mark.parametrize('text', ['{}', '{"iteration": 4}', '{"iteration": "4", "metrics": {}}'])
+def test_what_is_no_validation_is_named(run, text):
+    (run / 'record' / 'validation_0000004.json').write_text(text)
+    with pytest.raises(UserError, match=r'validation_0000004\.json'):
+        read_run(run)
+
+
+def test_bytes_that_are_no_text_at_the_end_of_the_log_do_no_harm(tmp_path):
+    path = write_lines(tmp_path / 'scalars.json', [dict(step=1, lr=0.1)])
+    with open(path, 'ab') as file:
+        file.write(b'{"step": 2, "\xff')
+    assert [line['step'] for line in read_scalars([path])[0]] == [1]
 
 
 def test_full_names_say_what_a_score_stands_on():
@@ -101,6 +102,6 @@ def test_full_names_say_what_a_score_stands_on():
                    pseudo_label=dict(source='cam', threshold=0.3))  # fmt: skip
     report = dict(context=context, metrics={'cam/threshold': 0.25})
     assert full_name('seg/mIoU', report) == 'seg/mIoU (val, scales 0.5 1, flip, no CRF, teacher)'
-    assert 'threshold 0.25, the best, chosen with the masks' in full_name('cam/mIoU', report)
+    assert 'val, at the best threshold, chosen with the masks, scales' in full_name('cam/mIoU', report)
     assert 'from the CAM at 0.3' in full_name('pseudo/mIoU', report)
     assert full_name('mIoU', {}) == 'mIoU'

@@ -1,5 +1,6 @@
 """Write down what a training run is, scores and costs, for reports, sweeps and repetitions."""
 
+import glob
 import os
 import os.path as osp
 import resource
@@ -15,7 +16,7 @@ from mmengine.registry import HOOKS
 
 from ...pipeline import cards
 from ...tracking import record
-from ...utils import write_json
+from ...utils import UserError, write_json
 from ..testing import report_of
 from .schedule_hook import unwrap
 
@@ -41,9 +42,13 @@ class RunRecordHook(Hook):
     priority = 'LOW'  # after the logger, whose lines it belongs to
 
     def __init__(self, interval: int = 1) -> None:
+        if interval < 1:
+            raise UserError(f'RunRecordHook: `interval` must be at least 1, but is {interval}.')
         self.interval = interval
         self._seen = self._validations = 0
         self._val_seconds = self._train_seconds = 0.0
+        self._last: float | None = None  # when the iteration before this one ended, if nothing else came between
+        self._run: dict = {}
 
     def before_train(self, runner) -> None:
         """Begin a record, or go on with that of the run that is resumed."""
@@ -63,19 +68,33 @@ class RunRecordHook(Hook):
             **describe_run(runner),
             'started': before.get('started') or _now(),
             'log_dirs': [*(before.get('log_dirs') or ()), runner.timestamp],
-            'best': before.get('best') or {},
+            'best': {},
         }
+        if before:
+            self._run['load_from'] = before.get('load_from')
+        for path in sorted(glob.glob(osp.join(glob.escape(folder), 'validation_*.json'))):
+            self._keep_best(record.read_json(path))
         self._write(runner)
 
+    def before_train_epoch(self, runner) -> None:
+        """Time counts from the first iteration of the epoch on."""
+        self._last = None
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+        """Note the time, unless the iteration before has."""
+        if self._last is None:
+            self._last = time.monotonic()
+
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        """Count pictures and time; the timer's value is the one that is logged."""
+        """Count pictures and time, with the loading of all batches but the first after a pause."""
+        now = time.monotonic()
         self._seen += len(data_batch['inputs']) if isinstance(data_batch, dict) else 0
-        if 'train/time' in runner.message_hub.log_scalars:
-            self._train_seconds += runner.message_hub.get_scalar('train/time').current()
+        self._train_seconds += now - self._last
+        self._last = now
 
     def before_val_epoch(self, runner) -> None:
         """Note the time."""
-        self._val_begin = time.monotonic()
+        self._val_begin, self._last = time.monotonic(), None
 
     def after_val_epoch(self, runner, metrics=None) -> None:
         """Write the validation down, and tell it to the backends."""
@@ -84,10 +103,7 @@ class RunRecordHook(Hook):
         self._val_seconds += time.monotonic() - self._val_begin
         report = validation_report(runner, metrics or {})
         write_json(record.record_path(runner.work_dir, f'validation_{runner.iter:07d}.json'), report)
-        for name in record.SCORES:
-            value = report['metrics'].get(name)
-            if value is not None and value > self._run['best'].get(name, {}).get('value', float('-inf')):
-                self._run['best'][name] = {'value': value, 'iteration': runner.iter}
+        self._keep_best(report)
         self._write(runner)
         self._tell_backends(runner, report)
         self._validations += 1
@@ -97,6 +113,23 @@ class RunRecordHook(Hook):
         if self._main:
             self._run.update(status='finished', finished=_now(), checkpoint=_last_checkpoint(runner.work_dir))
             self._write(runner)
+
+    def after_failure(self, runner, reason: str) -> None:
+        """Note that the training ended early; nothing if it had not begun.
+
+        Args:
+            runner (mmengine.runner.Runner): Of the training.
+            reason (str): One line.
+        """
+        if self._run and self._run['status'] == 'running':
+            self._run.update(status='failed', reason=reason, finished=_now())
+            self._write(runner)
+
+    def _keep_best(self, report) -> None:
+        for name in record.SCORES:
+            value = report['metrics'].get(name)
+            if value is not None and value > self._run['best'].get(name, {}).get('value', float('-inf')):
+                self._run['best'][name] = {'value': value, 'iteration': report['iteration']}
 
     def _write(self, runner) -> None:
         self._run['iteration'] = runner.iter
@@ -147,8 +180,9 @@ def describe_run(runner) -> dict:
         'reason': None,
         'config': _shown_path(name),
         'name': osp.splitext(osp.basename(name))[0],
-        'seed': cfg.get('randomness', {}).get('seed'),
+        'seed': runner.seed,
         'settings': cards.config_settings(cfg),
+        'sources': {key: value for key, value in cards.config_sources(cfg).items() if key != 'load_from'},
         'classes': list(meta.get('classes') or ()),
         'palette': [list(colour) for colour in meta.get('palette') or ()],
         'iterations': runner.max_iters,

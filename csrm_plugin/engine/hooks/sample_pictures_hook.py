@@ -1,5 +1,6 @@
 """Draw a few fixed pictures through a training, and the best, median and worst ones at its end."""
 
+import contextlib
 import os.path as osp
 import re
 
@@ -8,7 +9,7 @@ import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ...evaluation.wsss_metric import picture_id
 from ...functional import normalize_cam
@@ -52,16 +53,9 @@ class SamplePicturesHook(Hook):
         """Draw the fixed pictures."""
         if not getattr(self, '_training', False):
             return
-        dataset = runner.val_dataloader.dataset
         if self._validations % self.interval == 0:
-            for index in spread(len(dataset), self.count):
-                sample = predict(runner, index)
-                panels = draw(runner, sample)
-                name = re.sub(r'[^\w.-]', '_', picture_id(sample))
-                runner.visualizer.add_image(
-                    f'sample_{name}', draw_row(list(panels.values()), PANEL_WIDTH), step=runner.iter
-                )
-                self._send_masks(runner, sample, name)
+            with _no_harm(runner):
+                self._draw_fixed(runner)
         self._validations += 1
 
     def after_train(self, runner) -> None:
@@ -69,12 +63,27 @@ class SamplePicturesHook(Hook):
         if not self._training or not self.extremes or runner.val_loop is None:
             return
         pictures = [entry for metric in runner.val_evaluator.metrics for entry in getattr(metric, 'pictures', ())]
+        if pictures:  # a run that was finished before it was resumed validates nothing
+            with _no_harm(runner):
+                self._draw_extremes(runner, pictures)
+
+    def _draw_fixed(self, runner) -> None:
+        for index in spread(len(runner.val_dataloader.dataset), self.count):
+            sample = predict(runner, index)
+            name, row = re.sub(r'[^\w.-]', '_', picture_id(sample)), list(draw(runner, sample).values())
+            runner.visualizer.add_image(f'sample_{name}', draw_row(row, PANEL_WIDTH), step=runner.iter)
+            self._send_masks(runner, sample, name)
+
+    def _draw_extremes(self, runner, pictures) -> None:
         score = next((name for name in ('seg', 'pseudo', 'cam') if any(name in entry for entry in pictures)), None)
         items = []
         for role, index in extremes([entry.get(score) for entry in pictures], self.extremes):
             sample = predict(runner, index)
             if picture_id(sample) != pictures[index]['id']:
-                raise RuntimeError(f'picture {index} is {picture_id(sample)}, but was {pictures[index]["id"]}')
+                raise RuntimeError(
+                    f'picture {index} is {picture_id(sample)}, but {pictures[index]["id"]} was scored in its place; '
+                    'the sampler of val_dataloader must not shuffle'
+                )
             items.append(self._save(runner, role, sample, pictures[index][score]))
         path = record.record_path(runner.work_dir, record.PICTURES_FILE)
         write_json(path, {'iteration': runner.iter, 'score': score, 'items': items})
@@ -100,6 +109,15 @@ class SamplePicturesHook(Hook):
             for backend in backends:
                 classes = list(runner.val_dataloader.dataset.metainfo['classes'])
                 backend.add_segmentation(f'masks/{name}', picture, maps, classes, step=runner.iter)
+
+
+@contextlib.contextmanager
+def _no_harm(runner):
+    """Let no picture end a training: what goes wrong is a warning."""
+    try:
+        yield
+    except Exception as error:
+        runner.logger.warning(f'Pictures could not be drawn ({type(error).__name__}: {error}); the training goes on.')
 
 
 def spread(length: int, count: int) -> list[int]:
@@ -146,16 +164,21 @@ def predict(runner, index: int):
 
 
 def label_maps(runner, sample) -> dict[str, np.ndarray]:
-    """Label maps (H, W), int64, 255 uncertain, by name: pseudo label, prediction and truth, as far as there are."""
-    maps, pseudo = {}, None
+    """Label maps (H, W), int64, 255 uncertain, by name, as far as there are.
+
+    ``training label`` is what the model would learn from; for a model that learns from no pseudo labels,
+    ``pseudo label`` is what is scored as ``pseudo/mIoU``. Then come ``prediction`` and ``truth``.
+    """
+    maps, made = {}, None
     if 'gt_image_labels' in sample and 'cam_logits' in sample:
         make = getattr(unwrap(runner.model), 'training_labels', None)
-        pseudo = make and make(_picture(sample), sample.cam_logits.data, sample.gt_image_labels.multi_hot)
-    for metric in runner.val_evaluator.metrics:
-        if pseudo is None and hasattr(metric, 'pseudo_labels'):
-            pseudo = metric.pseudo_labels(sample)
-    if pseudo is not None:
-        maps['pseudo label'] = np.asarray(pseudo)
+        made = make and make(_picture(sample), sample.cam_logits.data, sample.gt_image_labels.multi_hot)
+    scored = [metric.pseudo_labels(sample) for metric in runner.val_evaluator.metrics
+              if hasattr(metric, 'pseudo_labels')]  # fmt: skip
+    if made is not None:
+        maps['training label'] = np.asarray(made)
+    elif scored and scored[0] is not None:
+        maps['pseudo label'] = scored[0]
     for name, key in (('prediction', 'pred_sem_seg'), ('truth', 'gt_sem_seg')):
         if key in sample and 'data' in getattr(sample, key):
             maps[name] = getattr(sample, key).data.squeeze(0).cpu().numpy()
@@ -163,7 +186,7 @@ def label_maps(runner, sample) -> dict[str, np.ndarray]:
 
 
 def draw(runner, sample) -> dict[str, Panel]:
-    """Panels of a picture by name, in the order input, CAM, pseudo label, prediction, truth."""
+    """Panels of a picture by name, in the order input, CAM, training or pseudo label, prediction, truth."""
     meta, picture = runner.val_dataloader.dataset.metainfo, _picture(sample)
     names = ''
     panels = {}
@@ -184,4 +207,5 @@ def _picture(sample) -> np.ndarray:
     if not osp.isfile(sample.img_path):
         raise UserError(f'picture `{sample.img_path}` is gone')
     with Image.open(sample.img_path) as file:
-        return np.array(file.convert('RGB'))
+        # As the loader does: a photo may say which side is up.
+        return np.array(ImageOps.exif_transpose(file).convert('RGB'))

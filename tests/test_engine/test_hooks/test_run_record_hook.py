@@ -6,6 +6,7 @@ import os.path as osp
 import numpy as np
 import pytest
 import torch
+from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from PIL import Image
 
@@ -14,6 +15,7 @@ from csrm_plugin.engine.hooks.run_record_hook import RunRecordHook, threshold_cu
 from csrm_plugin.engine.training import prepare_training, run_training
 from csrm_plugin.evaluation.confusion import confusion_matrix, mean_iou
 from csrm_plugin.tracking.record import read_run
+from csrm_plugin.utils import UserError
 
 CONFIG = osp.join(osp.dirname(__file__), *[osp.pardir] * 3, 'mmcfg', 'csrm_demo.py')
 STOP = 3
@@ -43,13 +45,11 @@ class Tracker:
         pass
 
 
-class Stopper(RunRecordHook):
+class Stopper(Hook):
     """Ends the training as a crash would."""
 
     def __init__(self, at):
         self.at = at
-
-    before_train = before_val_epoch = after_val_epoch = after_train = lambda *args, **kwargs: None
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         if runner.iter + 1 == self.at:
@@ -85,7 +85,8 @@ def test_a_crash_is_noted_with_its_reason(runs):
     crashed = runs[0]
     assert crashed.run['status'] == 'failed'
     assert 'the end' in crashed.run['reason']
-    assert crashed.run['iteration'] == 2  # of the last validation, which wrote the record
+    assert crashed.run['iteration'] == 2
+    assert crashed.run['cost']['train_seconds'] > 0
 
 
 def test_the_record_goes_on_after_a_resume(runs):
@@ -171,7 +172,7 @@ def test_the_same_pictures_are_drawn_at_each_validation(runs):
         assert picture.width == 5 * 256 + 6 * 8  # input, CAM, pseudo label, prediction, truth, and margins
     step, name, picture, masks, classes = tracker.masks[-1]
     assert (step, name) == (4, 'masks/val_0003')
-    assert list(masks) == ['pseudo label', 'prediction', 'truth']
+    assert list(masks) == ['training label', 'prediction', 'truth']
     assert all(mask.shape == picture.shape[:2] for mask in masks.values())
     assert classes[0] == 'background'
 
@@ -184,7 +185,7 @@ def test_the_pseudo_label_drawn_is_the_one_that_the_model_would_learn_from(runs)
     with torch.no_grad():
         sample = runner.model.test_step({'inputs': [item['inputs']], 'data_samples': [item['data_samples']]})[0]
     expected = runner.model.training_labels(picture, sample.cam_logits.data, sample.gt_image_labels.multi_hot)
-    assert np.array_equal(masks['pseudo label'], expected.numpy())
+    assert np.array_equal(masks['training label'], expected.numpy())
 
 
 def test_the_best_median_and_worst_pictures_are_kept(runs):
@@ -197,7 +198,7 @@ def test_the_best_median_and_worst_pictures_are_kept(runs):
     assert [panel['name'] for panel in items['best']['panels']] == [
         'input',
         'CAM',
-        'pseudo label',
+        'training label',
         'prediction',
         'truth',
     ]
@@ -220,3 +221,64 @@ def test_a_fresh_start_replaces_the_record(tmp_path):
 def test_the_record_is_plain_json(runs):
     with open(osp.join(runs[1].folder, 'record', 'run.json')) as file:
         json.load(file, parse_constant=lambda name: pytest.fail(name))
+
+
+def test_what_was_scored_after_the_checkpoint_that_is_resumed_from_is_forgotten(tmp_path):
+    train(tmp_path, Tracker(), **{'train_cfg.max_epochs': 3})
+    folder = tmp_path / 'run' / 'record'
+    run = json.loads((folder / 'run.json').read_text())
+    (folder / 'run.json').write_text(json.dumps({**run, 'load_from': 'the/start.pth'}))
+    last = json.loads((folder / 'validation_0000006.json').read_text())
+    last['metrics']['seg/mIoU'] = 99.0
+    (folder / 'validation_0000006.json').write_text(json.dumps(last))
+    tracker = Tracker()
+    train(tmp_path, tracker, resume=str(tmp_path / 'run' / 'epoch_2.pth'), **{'train_cfg.max_epochs': 3})
+    record = read_run(tmp_path / 'run')
+    assert record.run['best']['seg/mIoU']['value'] < 99
+    assert tracker.summary['best/seg/mIoU'] < 99
+    assert [entry['iteration'] for entry in record.validations] == [2, 4, 6]
+    assert record.run['load_from'] == 'the/start.pth'
+    # Resumed once more there is nothing left to do, and nothing is lost.
+    items = record.pictures['items']
+    train(tmp_path, Tracker(), resume='auto', **{'train_cfg.max_epochs': 3})
+    assert read_run(tmp_path / 'run').pictures['items'] == items != []
+
+
+def test_a_failure_before_the_first_validation_has_its_cost(tmp_path):
+    with pytest.raises(FloatingPointError):
+        train(tmp_path, Tracker(), stop=2)
+    run = read_run(tmp_path / 'run').run
+    assert run['status'] == 'failed'
+    assert run['cost']['train_seconds'] > 0
+    assert run['iteration'] == 1
+
+
+def test_time_between_validations_is_no_training_time():
+    class Clock:
+        now = 100.0
+
+    hook = RunRecordHook()
+    hook._main = False
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('csrm_plugin.engine.hooks.run_record_hook.time.monotonic', lambda: Clock.now)
+
+        def step(load, work):
+            Clock.now += load
+            hook.before_train_iter(None, 0)
+            Clock.now += work
+            hook.after_train_iter(None, 0, {'inputs': [0, 0]})
+
+        hook.before_train_epoch(None)
+        step(5, 1)  # the loaders start: not counted
+        step(0.5, 1)
+        hook.before_val_epoch(None)
+        Clock.now += 50
+        step(0.5, 1)
+        step(0.25, 1)
+    assert hook._train_seconds == 1 + 1.5 + 1 + 1.25
+    assert hook._seen == 8
+
+
+def test_an_interval_of_nothing_is_refused():
+    with pytest.raises(UserError, match='interval'):
+        RunRecordHook(interval=0)
