@@ -93,6 +93,10 @@ def read_run(folder) -> RunRecord:
     if osp.isfile(record_path(folder, RUN_FILE)):
         record.run = read_json(record_path(folder, RUN_FILE))
     log_dirs = record.run.get('log_dirs')
+    if log_dirs is not None and not (
+        isinstance(log_dirs, list) and all(isinstance(name, str) and osp.basename(name) == name for name in log_dirs)
+    ):
+        raise UserError(f'`{record_path(folder, RUN_FILE)}`: `log_dirs` is no list of folder names')
     record.train, record.val = read_scalars(_scalar_files(folder, log_dirs))
     for path in sorted(glob.glob(record_path(glob.escape(folder), 'validation_*.json'))):
         report = read_json(path)

@@ -68,7 +68,7 @@ def test_validations_pictures_and_samples_are_found(run):
     assert list(record.samples) == ['a_b']
 
 
-@pytest.mark.parametrize('text', ['{"half', '[]'])
+@pytest.mark.parametrize('text', ['{"half', '[]', '{"log_dirs": 3}', '{"log_dirs": ["../other"]}'])
 def test_a_broken_record_is_named(run, text):
     (run / 'record' / 'run.json').write_text(text)
     with pytest.raises(UserError, match=r'run\.json'):

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import re
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -269,7 +270,10 @@ def embed(ids: Ids, figure, title: str, description: str) -> Html:
     style sheet that Matplotlib puts into each file, metadata, and namespaces.
     """
     buffer = io.StringIO()
-    figure.savefig(buffer, format='svg', metadata={'Date': None})
+    with warnings.catch_warnings():
+        # Letters that Matplotlib's own font lacks: text stays text, and the page's fonts have them.
+        warnings.filterwarnings('ignore', r'Glyph \d+ .* missing from', UserWarning)
+        figure.savefig(buffer, format='svg', metadata={'Date': None})
     text = buffer.getvalue()
     body = text[text.index('>', text.index('<svg')) + 1 : text.rindex('</svg>')]
     body = re.sub(r'<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->', '', body, flags=re.DOTALL)

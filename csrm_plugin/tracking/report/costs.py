@@ -22,6 +22,8 @@ def cost_card(runs):
         words.append(count(cost['processes'], 'process'))
     if len(runs) > 1:
         words.append(f'{count(len(known), "run")} together')
+    parts = {run.label: part_of(run) for run in runs if part_of(run)}
+    words += [part if len(runs) == 1 else f'{label} {part}' for label, part in parts.items()]
     return page.card('Time', duration(sum(known)), f'{", ".join(words)}.' if words else None)
 
 
@@ -37,7 +39,7 @@ def cost_section(runs) -> page.Section:
         ('Peak memory of the GPU', lambda run, cost: memory(_gpu_memory(run, cost))),
         ('Device', lambda run, cost: cost.get('device') or NONE),
         ('Processes', lambda run, cost: number(cost.get('processes'))),
-        ('Parameters of the model', lambda run, cost: _parameters(cost.get('parameters'))),
+        ('Trainable parameters', lambda run, cost: _parameters(cost.get('parameters'))),
         ('Started', lambda run, cost: moment(run.info.get('started'))),
         ('Finished', lambda run, cost: moment(run.info.get('finished'))),
     )
@@ -48,9 +50,21 @@ def cost_section(runs) -> page.Section:
     caption = 'Times are of the clock on the wall.'
     head = ['', *(run.label for run in runs)]
     content = [table(head, rows, caption, numeric=range(1, len(head)), cls='compact')]
+    for run in runs:
+        if part_of(run):
+            content.append(
+                tag('p', f'{run.label} did not finish: its cost is {part_of(run)}, the last record.', cls='note')
+            )
     if any(not run.info.get('cost') for run in runs):
         content.append(tag('p', f'{NONE} stands for what was not recorded.', cls='note'))
     return page.Section('Cost', content)
+
+
+def part_of(run) -> str | None:
+    """``up to iteration 40`` for a run that did not finish, whose cost was last written down there; else None."""
+    if run.info.get('status') in (None, 'finished') or not run.info.get('cost'):
+        return None
+    return f'up to iteration {number(run.info.get("iteration"))}'
 
 
 def _share(cost, name):

@@ -5,20 +5,22 @@ maps of the classifier, cut at the same threshold: a flat curve needs no masks t
 """
 
 import os.path as osp
+import re
 import statistics
 from dataclasses import dataclass, field
 
 from ...utils import UserError
-from ..record import is_run, read_run
+from ..record import is_run
 from . import page
 from .charts import Series, swatch, threshold_chart
 from .formats import NONE, count, is_number, number, percent, score_context, score_name
 from .markup import table, tag
-from .sources import Run, threshold_curve
+from .sources import Run, load_record, split_of, threshold_curve
 
 #: End of the swept setting's key.
 KEY = 'pseudo_label.fg_threshold'
 _SAME = 1e-6
+_CHECKPOINT = re.compile(r'(?P<kind>epoch|iter)_(?P<number>\d+)\.pth$')
 
 
 @dataclass
@@ -30,14 +32,20 @@ class Comparison:
         cam (list[tuple[float, float]]): Threshold and CAM mIoU in percent of the classifier, ascending; may be empty.
         common (list[tuple[float, float, float]]): Threshold, method's score, CAM's score, where both have one.
         reference (Run | None): The classifier.
+        validation (dict | None): That of the classifier's validations that the curve is from.
+        who (str): What the classifier is, in words.
         notes (list[str]): Why something is not there.
+        alike (bool): Whether both were scored on as many pictures of the same split, as far as it is known.
     """
 
     method: list
     cam: list = field(default_factory=list)
     common: list = field(default_factory=list)
     reference: Run | None = None
+    validation: dict | None = None
+    who: str = ''
     notes: list = field(default_factory=list)
+    alike: bool = True
 
 
 def swept_key(sweep) -> str | None:
@@ -52,7 +60,8 @@ def compare(sweep, reference=None) -> Comparison:
     Args:
         sweep (Sweep): Of delta_fg alone.
         reference (str, optional): Work directory of the classifier; by default the folder of the ``load_from`` that
-            the trials started from.
+            the trials started from. Of a classifier that they started from, the validation of that checkpoint counts,
+            where it is recorded; of another one the last.
 
     Raises:
         UserError: If the reference that was asked for has no CAM scores per threshold.
@@ -62,10 +71,10 @@ def compare(sweep, reference=None) -> Comparison:
         if is_number(trial['params'].get(key)):
             scores.setdefault(float(trial['params'][key]), []).append(trial['value'])
     found = Comparison(sorted((threshold, statistics.mean(values)) for threshold, values in scores.items()))
-    found.reference, note = _find_reference(sweep, reference)
-    found.notes += [note] if note else []
-    if found.reference:
-        found.cam = threshold_curve(_last(found.reference)['metrics'])
+    _find_reference(found, sweep, reference)
+    if found.validation:
+        found.cam = threshold_curve(found.validation['metrics'])
+        _compare_pictures(found, sweep)
     for threshold, score in found.method:
         other = next((value for at, value in found.cam if abs(at - threshold) < _SAME), None)
         if other is not None:
@@ -118,12 +127,11 @@ def delta_fg_section(ids, sweep, reference=None) -> page.Section:
     if not found.method:
         return page.Section(title, [])
     names = (f'{score_name(sweep.metric)} of the swept method', 'CAM mIoU of the classifier')
-    intro = (
-        'Each point of the first curve is one training, with its own delta_fg. The second curve is the classifier that '
-        'the trainings started from: its class activation maps, cut at that threshold.'
-    )
-    content = [tag('p', intro)]
+    intro = 'Each point of the first curve is one training, with its own delta_fg.'
     if found.cam:
+        intro += f' The second curve is {found.who}: its class activation maps, cut at that threshold.'
+    content = [tag('p', intro)]
+    if found.cam and found.alike:
         numbers, conclusion = verdict(found, names)
         so_far = f'So far, with {count(sweep.unfinished, "trial")} not finished: ' if sweep.unfinished else ''
         content.append(tag('p', so_far, numbers, ' ', tag('strong', conclusion)))
@@ -152,11 +160,11 @@ def _method_context(sweep):
 
 
 def _cam_context(found):
-    if not found.reference:
+    if not found.validation:
         return None
-    last = _last(found.reference)
-    text = score_context('cam/mIoU', last['context'], {})
-    return f'Classifier: {text}, seed {found.reference.seed}, iteration {number(last["iteration"])}.'
+    text = score_context('cam/mIoU', found.validation['context'], {})
+    seed = 'not recorded' if found.reference.seed is None else found.reference.seed
+    return f'Classifier: {text}, seed {seed}, iteration {number(found.validation["iteration"])}.'
 
 
 def _numbers(found, names):
@@ -176,34 +184,108 @@ def _last(run):
     return next((item for item in reversed(run.validations) if threshold_curve(item['metrics'])), None)
 
 
-def _find_reference(sweep, reference):
-    """The classifier's run, or None and why."""
+def _find_reference(found, sweep, reference):
+    """Put the classifier's run and validation into the comparison, or a note why there is none."""
+    start = str((sweep.content.get('cfg_options') or {}).get('load_from') or _recorded_start(sweep) or '')
+    folder = osp.dirname(start)
     if reference is not None:
-        run = Run(osp.basename(osp.abspath(reference)), read_run(reference))
+        run = Run(osp.basename(osp.abspath(reference)), load_record(reference))
         if _last(run) is None:
             raise UserError(
                 f'--reference: `{reference}` has no CAM scores per threshold (cam/mIoU@...); give the work directory '
                 'of the classifier that the trials started from'
             )
-        return run, None
-    start = (sweep.content.get('cfg_options') or {}).get('load_from') or _recorded_start(sweep)
+        if start and osp.realpath(reference) == osp.realpath(folder):
+            _take_start(found, run, start)
+        else:
+            found.reference, found.validation = run, _last(run)
+            found.who = f'the classifier in {reference}, at its last validation'
+        return
     hint = 'give the classifier with --reference WORK_DIR to have its curve here'
     if not start:
-        return None, f'The trials started from no checkpoint; {hint}.'
-    folder = osp.dirname(str(start))
-    if not is_run(folder):
-        return None, f'The trials started from {start}, but {folder or "."} is no work directory here; {hint}.'
-    run = Run(osp.basename(osp.abspath(folder)), read_run(folder))
-    if _last(run) is None:
-        return None, f'The trials started from {start}, but its log has no CAM scores per threshold; {hint}.'
-    return run, None
+        found.notes.append(f'The trials started from no checkpoint; {hint}.')
+    elif not is_run(folder):
+        found.notes.append(f'The trials started from {start}, but {folder or "."} is no work directory here; {hint}.')
+    else:
+        run = Run(osp.basename(osp.abspath(folder)), load_record(folder))
+        if _last(run) is None:
+            found.notes.append(f'The trials started from {start}, but its log has no CAM scores per threshold; {hint}.')
+        else:
+            _take_start(found, run, start)
+
+
+def _take_start(found, run, start):
+    """Take the classifier as it was in the checkpoint that the trials started from, as far as that is recorded."""
+    name = osp.basename(start)
+    found.reference, found.validation = run, _validation_of(run, name)
+    found.who = f'the classifier that the trainings started from ({osp.join(run.folder, name)})'
+    if found.validation is None:
+        found.validation = _last(run)
+        found.who = f'the classifier in {run.folder}, at its last validation'
+        found.notes.append(
+            f'The trainings started from {name} of that folder. No validation of that checkpoint with CAM scores per '
+            f'threshold is recorded, so the curve is that of iteration {number(found.validation["iteration"])}.'
+        )
+
+
+def _validation_of(run, checkpoint):
+    """The validation of a checkpoint ``epoch_<N>.pth`` or ``iter_<N>.pth`` (1-based); None where there is none."""
+    match = _CHECKPOINT.search(checkpoint)
+    if not match:
+        return None
+    number = int(match['number'])
+    for item in run.validations:
+        if match['kind'] == 'iter':
+            found = item['iteration'] == number
+        elif is_number(item.get('epoch')):
+            found = item['epoch'] == number
+        else:
+            found = _ends_epoch(run, item['iteration'], number)
+        if found and threshold_curve(item['metrics']):
+            return item
+    return None
+
+
+def _ends_epoch(run, step, number):
+    """Whether epoch ``number`` of a run without a record ended at iteration ``step``.
+
+    Its validations have no epoch, but its training lines do: they tell how many iterations an epoch has.
+    """
+    lines = [(line['step'], line['epoch']) for line in run.record.train if is_number(line.get('epoch'))]
+    fits = [ending for ending in (number - 1, number, number + 1) if ending > 0 and step % ending == 0
+            and all(-(-at * ending // step) == epoch for at, epoch in lines)]  # fmt: skip
+    return bool(lines) and fits == [number]
+
+
+def _compare_pictures(found, sweep):
+    """Note where the trials and the classifier were scored on different pictures, or where that is not known."""
+    contexts = [item['context'] for item in map(sweep.validation, sweep.complete) if item]
+    unknown = [] if contexts else ['what the trials were scored on']
+    contexts.append(found.validation['context'])
+    for name, values in (
+        ('split', [split_of(context) for context in contexts]),
+        ('number of pictures', [context.get('pictures') for context in contexts]),
+    ):
+        known = {value for value in values if value is not None}
+        if len(known) > 1:
+            found.alike = False
+            found.notes.append(
+                f'The trials and the classifier were not scored on the same pictures: the {name} differs '
+                f'({" and ".join(sorted(map(str, known)))}). So nothing is said on which curve is flatter.'
+            )
+        elif None in values:
+            unknown.append(f'the {name}')
+    if unknown:
+        found.notes.append(
+            f'Not recorded for all: {", ".join(unknown)}. The two curves may stand on different pictures.'
+        )
 
 
 def _recorded_start(sweep):
     for trial in sweep.trials:
         folder = osp.join(sweep.folder, str(trial.get('folder') or ''))
         if trial.get('folder') and is_run(folder):
-            start = read_run(folder).run.get('load_from')
+            start = load_record(folder).run.get('load_from')
             if start:
                 return start
     return None

@@ -5,8 +5,9 @@ import io
 import json
 import os.path as osp
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from ...pipeline.published import CSRM_SETTINGS
 from ...utils import UserError
 from . import page
 from .formats import count, is_number, number, percent, score_name
@@ -21,6 +22,8 @@ MAX_SAMPLES = 3
 #: Pictures of each role that are shown per run.
 MAX_PER_ROLE = 2
 _JPEG_QUALITY = 78
+#: Panels of label maps: what a model learns from, and what is scored.
+TRAINING, PSEUDO = 'training label', 'pseudo label'
 _ROLES = {'best': 'Best', 'median': 'Median', 'worst': 'Worst'}
 
 
@@ -35,7 +38,7 @@ def data_uri(path, width: int) -> str:
             picture = image.convert('RGB')
     except FileNotFoundError as error:
         raise UserError(f'picture `{path}` does not exist, though the record names it') from error
-    except (OSError, UnidentifiedImageError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # all that Pillow raises
         raise UserError(f'picture `{path}` cannot be read: {error}') from error
     if picture.width > width:
         picture = picture.resize((width, max(round(picture.height * width / picture.width), 1)), Image.LANCZOS)
@@ -60,7 +63,8 @@ def picture_section(ids, runs) -> page.Section:
         if len(runs) > 1:
             content.append(tag('h3', run.label))
         content.append(tag('p', _chosen_by(run), cls='note'))
-        content.append(_class_legend(run, {label for item in shown for label in item.get('labels') or ()}))
+        content.append(_panel_notes(run, shown))
+        content.append(_class_legend(run, {str(label) for item in shown for label in item.get('labels') or ()}))
         content.append(tag('div', [_item(run, item, level) for item in shown], cls='pictures'))
     return page.Section('Pictures: best, median, worst', content)
 
@@ -76,7 +80,11 @@ def sample_section(ids, runs) -> page.Section:
         steps = _spread(every, limit)
         if len(runs) > 1:
             content.append(tag('h3', run.label))
-        content.append(_scrubber(ids, samples, steps, level))
+        scrubber, broken = _scrubber(ids, samples, steps, level)
+        content.append(scrubber)
+        if broken:
+            text = 'Left out, for it cannot be read (a run that was killed leaves such): '
+            content.append(tag('p', text, [tag('code', f'{name} ') for name in broken], cls='note'))
         words = []
         if len(samples) < len(run.record.samples):
             words.append(f'{len(samples)} of {count(len(run.record.samples), "picture")}')
@@ -86,8 +94,8 @@ def sample_section(ids, runs) -> page.Section:
             content.append(tag('p', f'Shown: {", ".join(words)}.', cls='note'))
     if content:
         text = (
-            'The same validation pictures through training. From left to right: input, CAM, pseudo label, prediction, '
-            'truth, as far as the run has them.'
+            'The same validation pictures through training. From left to right: input, CAM, training label or pseudo '
+            'label, prediction, truth, as far as the run has them.'
         )
         content.insert(0, tag('p', text))
     return page.Section('Pictures through training', content)
@@ -109,9 +117,36 @@ def _chosen_by(run):
     split = context.get('split') or 'validation'
     weights = f", {context['weights']}'s weights" if context.get('weights') else ''
     return (
-        f'Pictures of {split} with the highest, middle and lowest {score}, each over the classes in the picture, at '
-        f'iteration {number(iteration)}{weights}.'
+        f'Pictures of {split} with the highest, middle and lowest {score}, each over the classes in its mask or '
+        f'its prediction, at iteration {number(iteration)}{weights}.'
     )
+
+
+def _panel_notes(run, items):
+    """What the panel with labels is, which is not the same for all models."""
+    names = {panel.get('name') for item in items for panel in item.get('panels') or ()}
+    # Records from before the panel had a name of its own call it as that of other models.
+    old = TRAINING not in names and run.settings.get('model.type') == CSRM_SETTINGS['model.type']
+    lines = []
+    if TRAINING in names or (PSEUDO in names and old):
+        lines.append(
+            f'The panel "{PSEUDO if old else TRAINING}" is what the model learns from: the CAM at two thresholds, '
+            'refined with dCRF, with the pixels in between hatched as uncertain (255). It is not what '
+            f'{score_name("pseudo/mIoU")} scores{_scored_labels(run)}.'
+        )
+    if PSEUDO in names and not old:
+        lines.append(f'The panel "{PSEUDO}" is what {score_name("pseudo/mIoU")} scores{_scored_labels(run)}.')
+    return [tag('p', line, cls='note') for line in lines]
+
+
+def _scored_labels(run):
+    context = run.validations[-1]['context'] if run.validations else {}
+    source = context.get('pseudo_label') or {}
+    if source.get('source') == 'seg':
+        return ': the segmentation, with its classes restricted to the image labels'
+    if source.get('source') == 'cam' and is_number(source.get('threshold')):
+        return f': the CAM of the image labels, cut at {source["threshold"]:g}'
+    return ''
 
 
 def _item(run, item, level):
@@ -156,24 +191,35 @@ def _spread(steps, limit):
 
 
 def _scrubber(ids, samples, steps, level):
-    frames = []
+    """The frames with their control, and the names of those that cannot be read."""
+    figures, broken, shown = [], [], set()
     for name, drawings in samples.items():
-        kept = [(step, path) for step, path in drawings if step in steps] or drawings[-1:]
+        kept, unread = _read_frames([(step, path) for step, path in drawings if step in steps] or drawings[-1:])
+        broken += unread
+        shown |= {step for step, _ in kept}
         images = []
-        for index, (step, path) in enumerate(kept):
+        for index, (step, uri) in enumerate(kept):
             alt = f'{name} at iteration {step}: panels side by side'
-            hidden = index < len(kept) - 1
-            images.append(tag('img', src=data_uri(path, FRAME_WIDTH), alt=alt, data_step=step, hidden=hidden))
-        frames.append(
-            tag(
-                'figure',
-                tag(level, tag('code', name)),
-                scrolling(tag('div', images, cls='frames'), f'Panels of {name}'),
-            )
-        )
-    name = ids('scrub')
+            images.append(tag('img', src=uri, alt=alt, data_step=step, hidden=index < len(kept) - 1))
+        if images:
+            box = scrolling(tag('div', images, cls='frames'), f'Panels of {name}')
+            figures.append(tag('figure', tag(level, tag('code', name)), box))
+    if not figures:
+        return None, broken
+    steps, name = sorted(shown), ids('scrub')
     control = tag(
         'div', tag('label', 'Iteration', for_=name),
         tag('input', type='range', id=name, min=0, max=len(steps) - 1, value=len(steps) - 1, step=1),
         tag('output', f'iteration {steps[-1]}', for_=name), cls='scrub', hidden=True)  # fmt: skip
-    return tag('div', control, tag('div', frames, cls='pictures'), data_scrub=json.dumps(steps))
+    return tag('div', control, tag('div', figures, cls='pictures'), data_scrub=json.dumps(steps)), broken
+
+
+def _read_frames(drawings):
+    """Step and ``data:`` address of each drawing, and the names of those that cannot be read."""
+    frames, broken = [], []
+    for step, path in drawings:
+        try:
+            frames.append((step, data_uri(path, FRAME_WIDTH)))
+        except UserError:  # half-written
+            broken.append(osp.basename(path))
+    return frames, broken

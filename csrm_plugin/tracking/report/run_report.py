@@ -45,8 +45,8 @@ def write_report(work_dirs, out=None) -> str:
     runs, groups = load_runs(folders)
     ids = Ids()
     pipelines = [group for group in groups if group.cards]
-    intro = [page.warnings(notices(runs, groups)), _cards(runs, pipelines)]
-    sections = [section for group in pipelines for section in pipeline_report.sections(ids, group, len(pipelines) > 1)]
+    intro = [page.warnings(notices(runs, groups)), _cards(runs, pipelines, len(folders) == 1)]
+    sections = [section for group in pipelines for section in pipeline_report.sections(ids, group, len(folders) > 1)]
     if runs:
         sections += run_sections(ids, runs)
     sections += [sheet_section(group) for group in groups]
@@ -119,8 +119,9 @@ def _marked(line):
     return join(*(tag('code', part) if index % 2 else part for index, part in enumerate(parts)))
 
 
-def _cards(runs, pipelines):
-    if pipelines:
+def _cards(runs, pipelines, alone):
+    # Beside other runs, a pipeline's numbers are in its sections, which name it.
+    if pipelines and alone:
         cards = [card for group in pipelines for card in pipeline_report.cards(group)]
     else:
         cards = [*key_numbers(runs), costs.cost_card(runs)]
@@ -129,15 +130,19 @@ def _cards(runs, pipelines):
 
 def _head(runs, groups, folders):
     """Kind of report, title and first sentence."""
-    if len(groups) == 1 and groups[0].cards:
+    if len(groups) == len(folders) == 1 and groups[0].cards:
         return 'Pipeline report', osp.basename(osp.abspath(folders[0])), pipeline_report.lead(groups[0], runs)
-    if len(runs) == 1:
+    if len(runs) == len(folders) == 1:
         return 'Run report', _title(runs[0]), _lead(runs[0])
     names = ', '.join(run.label for run in runs)
     what = groups[0].folder if len(groups) == 1 == len(folders) else None
-    title = osp.basename(osp.abspath(what)) if what else f'{len(runs)} runs side by side'
     sets = ', '.join(dict.fromkeys(dataset_of(run) or 'unknown' for run in runs))
-    return f'{len(runs)} runs side by side' if what else 'Comparison', title, f'{names}. Data set: {sets}.'
+    text = f'{names}. Data set: {sets}.' if runs else ''
+    pipelines = [osp.basename(osp.abspath(group.folder)) for group in groups if group.cards]
+    if pipelines:
+        text = f'{text} With the pipeline{"s" if len(pipelines) > 1 else ""} {", ".join(pipelines)}.'
+    beside = f'{count(len(runs), "run")} side by side'
+    return beside if what else 'Comparison', osp.basename(osp.abspath(what)) if what else beside, text.strip()
 
 
 def _title(run):
@@ -153,7 +158,8 @@ def _lead(run):
     parts.append(text + (f' ({count(epochs, "epoch")})' if is_number(epochs) else ''))
     cost = info.get('cost') or {}
     if is_number(cost.get('seconds')):
-        parts.append(f'{duration(cost["seconds"])} on {cost.get("device") or "an unknown device"}')
+        until = f' {costs.part_of(run)}' if costs.part_of(run) else ''
+        parts.append(f'{duration(cost["seconds"])}{until} on {cost.get("device") or "an unknown device"}')
     dataset = dataset_of(run)
     parts += [f'data set {dataset}'] if dataset else []
     parts += [f'seed {run.seed}'] if run.seed is not None else []

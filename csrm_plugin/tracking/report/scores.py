@@ -1,20 +1,24 @@
 """Scores of runs: key numbers, the table of all scores, and the paper's figures beside them."""
 
+import os.path as osp
 import statistics
 from typing import NamedTuple
 
 from ...pipeline import published
 from ...pipeline.doctor import DATASET_TYPES
-from ...pipeline.table import network_name
+from ...pipeline.table import LABEL_ROWS, network_name
 from . import formats, page
 from .charts import swatch
 from .formats import NONE, is_number, percent, score_name
 from .markup import join, table, tag
 from .palette import run_variable
-from .sources import best_validation, scores_of, split_of
+from .sources import best_validation, checkpoint_folder, scores_of, split_of
 
 #: Losses that the rows of the paper's Table 1 name.
 _LOSSES = ('s', 's2c', 'u', 'm')
+#: What a card of a verification stage calls its labels: those that no model made, and those that are CSRM's.
+_TRUE_MASKS = 'true masks'
+_CSRM_LABELS = {stage for stage, _, csrm, *_ in LABEL_ROWS if csrm}
 #: Runs up to which key numbers are shown side by side.
 _MANY = 6
 
@@ -46,9 +50,8 @@ def published_figure(run) -> Figure | None:
     dataset, settings = dataset_of(run), run.settings
     if dataset not in published.DATASETS or not settings:
         return None
-    network = network_name(run.info.get('config') or '')
-    if network in published.NETWORKS:
-        return _verification_figure(dataset, network)
+    if network_of(run):
+        return _verification_figure(dataset, network_of(run), labels_of(run))
     if dataset != 'voc':
         return None
     row = None
@@ -60,10 +63,29 @@ def published_figure(run) -> Figure | None:
     return _figure('pseudo/mIoU', row, published.TTA_NOTE) if row else None
 
 
-def _verification_figure(dataset, network):
+def network_of(run) -> str | None:
+    """The verification network of the paper that a run trains, by the name of its config; else None."""
+    network = network_name(run.info.get('config') or '')
+    return network if network in published.NETWORKS else None
+
+
+def labels_of(run) -> str | None:
+    """The labels that a verification network of a pipeline learnt from: ``true masks`` or a stage; else None."""
+    return (run.card.get('context') or {}).get('labels')
+
+
+def _verification_figure(dataset, network, labels):
+    """The row of the same supervision: F for true masks, I for labels by CSRM; None for others and unknown ones."""
+    supervision = 'F' if labels == _TRUE_MASKS else 'I' if labels in _CSRM_LABELS else None
     rows = published.TABLE_3 if dataset == 'voc' else published.TABLE_4
-    row = next(row for row in rows if (row['network'], row['supervision']) == (network, 'I'))
-    return _figure('seg/mIoU', row, 'trained on labels by CSRM; the paper does not state scales, flip and dCRF')
+    row = next((row for row in rows if (row['network'], row['supervision']) == (network, supervision)), None)
+    trained_on = 'true masks' if supervision == 'F' else 'labels by CSRM'
+    note = f'trained on {trained_on}; the paper does not state scales, flip and dCRF'
+    return _figure('seg/mIoU', row, note) if row else None
+
+
+def _lacks_labels(run):
+    return dataset_of(run) in published.DATASETS and bool(network_of(run)) and not labels_of(run)
 
 
 def _figure(metric, row, note):
@@ -121,7 +143,8 @@ def score_section(runs) -> page.Section:
     """Final and best scores of every run with what they stand on, and scores of ``tools/test.py``."""
     metrics = metrics_of(runs)
     figures = {run.style: published_figure(run) for run in runs}
-    paper = any(figures.values())
+    # A network of the paper has the column, if only with a dash.
+    paper = any(figures.values()) or any(dataset_of(run) in published.DATASETS and network_of(run) for run in runs)
     alone = len(runs) == 1
     head = ['Score' if alone else 'Run', 'Final', 'Best', *(['Paper'] if paper else []), 'The final number stands on']
     rows = []
@@ -176,8 +199,15 @@ def _paper_sentence(runs, figures):
     if any(not run.settings for run in without):
         parts.append('Without recorded settings it is not known whether the paper has a figure for the run.')
     elif any(dataset_of(run) in published.DATASETS for run in without):
-        names = ', '.join(run.label for run in without)
-        parts.append(f'No published figure: the paper has none for the settings of {names}.')
+        unknown = [run for run in without if _lacks_labels(run)]
+        if unknown:
+            parts.append(
+                'The figure of a network depends on the labels that it learnt from, which are not known here: '
+                f'{", ".join(run.label for run in unknown)}.'
+            )
+        names = ', '.join(run.label for run in without if run not in unknown)
+        if names:
+            parts.append(f'No published figure: the paper has none for the settings of {names}.')
     else:
         names = ', '.join(dict.fromkeys(dataset_of(run) or 'this data set' for run in without))
         parts.append(f'No published figure for {names}: the paper reports VOC 2012 and COCO 2014.')
@@ -186,7 +216,7 @@ def _paper_sentence(runs, figures):
 
 def _seed_statistics(runs, metrics):
     """Mean and standard deviation over runs that differ in their seeds alone."""
-    from .settings import differing_settings
+    from .settings import code_differences, differing_settings, unknown_parts
 
     seeds = [run.seed for run in runs]
     if len(runs) < 2 or len(set(seeds)) < len(seeds) or any(not run.settings for run in runs):
@@ -203,23 +233,31 @@ def _seed_statistics(runs, metrics):
             rows.append([
                 score_name(metric), percent(statistics.mean(values)), f'{statistics.stdev(values):.2f}',
                 f'{percent(min(values))} to {percent(max(values))}'])  # fmt: skip
+    numbers, code = ', '.join(map(str, seeds)), code_differences(runs)
+    how = f'seeds ({numbers}) and in {" and ".join(code)}' if code else f'seeds alone ({numbers})'
     caption = (
-        f'The {len(runs)} runs differ in their seeds alone ({", ".join(map(str, seeds))}). Scores at iteration '
-        f'{formats.number(iterations.pop())}; standard deviation of the sample, in points.'
+        f'The {len(runs)} runs differ in their {how}. Scores at iteration {formats.number(iterations.pop())}; standard '
+        'deviation of the sample, in points.'
     )
-    return table(['Score', 'Mean', 'Std. dev.', 'Range'], rows, caption, numeric=(1, 2, 3)) if rows else None
+    if not rows:
+        return None
+    notes = ' '.join(unknown_parts(runs))
+    shown = table(['Score', 'Mean', 'Std. dev.', 'Range'], rows, caption, numeric=(1, 2, 3))
+    return join(shown, tag('p', notes, cls='note') if notes else None)
 
 
 def _test_table(runs):
     """Scores of ``tools/test.py``: a row for each score and what it stands on, a column for each run."""
     rows = {}
     for run in runs:
-        for _, test in [] if run.card else run.tests:  # a pipeline's tests are on its cards
-            context = {'split': split_of(test['context']), **test['context']}
+        for name, test in [] if run.card else run.tests:  # a pipeline's tests are on its cards
             for metric, value in scores_of(test).items():
-                text = formats.score_context(metric, context, {})
-                text += '; best threshold of each, chosen with the masks' if _has_best_threshold(metric, test) else ''
-                rows.setdefault((metric, text), {})[run.style] = _test_cell(metric, value, test)
+                text = _test_context(run, metric, test)
+                cell = _test_cell(run, metric, value, test)
+                # Two files may differ in what they do not say, such as --cfg-options.
+                if rows.get((metric, text), {}).get(run.style, cell) != cell:
+                    text = f'{text}, {name}'
+                rows.setdefault((metric, text), {})[run.style] = cell
     if not rows:
         return None
     shown = [run for run in runs if any(run.style in cells for cells in rows.values())]
@@ -232,8 +270,30 @@ def _test_table(runs):
     return table(head, body, caption, numeric=range(1, len(head) - 1))
 
 
-def _test_cell(metric, value, test):
-    parts = [f'seed {test["context"].get("seed", "not recorded")}']
+def _test_context(run, metric, test):
+    """What a score of ``tools/test.py`` stands on, with the checkpoint, and whether it is the run's last one."""
+    context = {'split': split_of(test['context']), **test['context']}
+    parts = [formats.score_context(metric, context, {})]
+    parts += ['test-time augmentation'] if context.get('tta') else []
+    checkpoint, last = str(context.get('checkpoint') or ''), run.info.get('checkpoint')
+    if not _is_own(run, test):
+        parts.append(f'checkpoint {checkpoint}, of another folder')
+    else:
+        parts.append(f'checkpoint {osp.basename(checkpoint)}')
+        if last and osp.basename(checkpoint) != last:
+            parts.append(f'not the last one, {last}')
+    text = ', '.join(parts)
+    return f'{text}; best threshold of each, chosen with the masks' if _has_best_threshold(metric, test) else text
+
+
+def _is_own(run, test):
+    """Whether the checkpoint that was tested lay in a folder of the run's name, or it is not said where it lay."""
+    return checkpoint_folder(test) in ('', osp.basename(osp.abspath(run.folder)))
+
+
+def _test_cell(run, metric, value, test):
+    # The seed of the training decides on the score; that of the test is its config's.
+    parts = [f'seed {_seed(run) if _is_own(run, test) else "not recorded"}']
     if _has_best_threshold(metric, test):
         parts.insert(0, f'at {test["cam/threshold"]:g}')
     return [percent(value), tag('span', ', '.join(parts), cls='context')]

@@ -2,6 +2,7 @@
 
 import re
 
+from ...pipeline.cards import SOURCES
 from . import page
 from .formats import NONE, setting
 from .markup import details, join, table, tag
@@ -10,7 +11,7 @@ from .markup import details, join, table, tag
 _MAIN = re.compile(
     r'^(model\.type|model\.backbone\.(type|depth)|model\.(loss_\w+\.loss_weight|pseudo_label\.[\w.]*threshold|'
     r'reliability\.\w+|mix_prob|bank_capacity)|optim_wrapper\.optimizer\.(type|lr|weight_decay)|train_cfg\.max_\w+|'
-    r'global_batch_size|train_dataloader\.(batch_size|dataset\.(type|ann_file|pseudo_label_dir)))$'
+    r'global_batch_size|train_dataloader\.(batch_size|dataset\.(type|ann_file|data_root|pseudo_label_dir)))$'
 )
 #: Differing settings that are shown at once; of more, only the main ones are, and the rest is folded away.
 _SHOWN = 24
@@ -19,8 +20,8 @@ _SHOWN = 24
 def differing_settings(runs) -> dict[str, list]:
     """Settings that are not the same in all runs: key to one value per run (None where a run lacks it).
 
-    The seed, the config and the starting weights count as settings. Runs without a record are left out of the
-    comparison, with None.
+    The seed, the config, the starting weights and the folders of the data count as settings. Runs without a record
+    are left out of the comparison, with None.
     """
     flat = [_all_settings(run) for run in runs]
     known = [settings for run, settings in zip(runs, flat) if run.settings]
@@ -34,6 +35,29 @@ def differing_settings(runs) -> dict[str, list]:
         if any(value != values[0] for value in values):
             differing[key] = [settings.get(key) if run.settings else None for run, settings in zip(runs, flat)]
     return differing
+
+
+def code_differences(runs) -> list[str]:
+    """What the runs were made with that is not the same in all: the revision of the code, and names of packages."""
+    git = [run.info.get('git') or {} for run in runs]
+    versions = [run.info.get('versions') or {} for run in runs]
+    found = ['the revision of the code'] if len({item.get('revision') for item in git}) > 1 else []
+    if len({bool(item.get('dirty')) for item in git}) > 1:
+        found.append('changes of the code that are not committed')
+    names = sorted(set().union(*versions))
+    return found + [f'the version of {name}' for name in names if len({str(item.get(name)) for item in versions}) > 1]
+
+
+def unknown_parts(runs) -> list[str]:
+    """What may differ between runs without being seen, as sentences."""
+    lines = []
+    if any('sources' not in run.info for run in runs):
+        lines.append('Which folders the data came from was not recorded for all of them.')
+    if any(not (run.info.get('git') or {}).get('revision') for run in runs):
+        lines.append('The revision of the code was not recorded for all of them.')
+    if any((run.info.get('git') or {}).get('dirty') for run in runs):
+        lines.append('The code had changes that are not committed, which may differ.')
+    return lines
 
 
 def settings_section(runs) -> page.Section:
@@ -62,7 +86,8 @@ def versions_section(runs) -> page.Section:
 
 
 def _all_settings(run):
-    beside = {'config': run.info.get('config'), 'load_from': run.info.get('load_from')}
+    # Where the data are and what a run starts from is no setting of the config's alone, but decides on the result.
+    beside = {**(run.info.get('sources') or {}), **{key: run.info.get(key) for key in ('config', 'load_from')}}
     settings = {**run.settings, **{key: value for key, value in beside.items() if value is not None}}
     if run.seed is not None:
         settings['randomness.seed'] = run.seed
@@ -88,8 +113,8 @@ def _compared(runs):
     if without:
         content.append(tag('p', f'Not recorded, so not compared: {", ".join(without)}.', cls='note'))
     if not differing:
-        text = 'The settings of these runs are the same.' if len(runs) - len(without) > 1 else None
-        return [*content, tag('p', text) if text else None]
+        recorded = [run for run in runs if run.settings]
+        return [*content, tag('p', _same(recorded)) if len(recorded) > 1 else None]
     head = ['Setting', *(run.label for run in runs)]
     rows = [
         [tag('code', key), *(_value(run, key, value) for run, value in zip(runs, values))]
@@ -106,8 +131,17 @@ def _compared(runs):
     return content
 
 
+def _same(runs):
+    """That no setting differs, with what does, or may."""
+    code = code_differences(runs)
+    text = f'The settings of these runs are the same{", but not " + " and ".join(code) if code else ""}.'
+    return ' '.join([text, *unknown_parts(runs)])
+
+
 def _value(run, key, value):
     there = key in _all_settings(run)
+    if not there and run.settings and 'sources' not in run.info and key.rsplit('.', 1)[-1] in SOURCES:
+        return 'not recorded'
     return tag('code', setting(value)) if there and run.settings else NONE
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from ...pipeline.cards import CARD, read_card
 from ...pipeline.cards import read_run as read_cards
 from ...utils import MissingFileError, UserError
-from ..record import RunRecord, is_run, read_run
+from ..record import PICTURES_FILE, RUN_FILE, RunRecord, is_run, read_run, record_path
 from .formats import is_number
 
 SWEEP_FILE = 'sweep.json'
@@ -19,6 +19,18 @@ TABLE_FILE = 'table.json'
 #: Keys of a validation that are scores, all in percent and the higher the better.
 _SCORE = re.compile(r'(iou|map|acc|dice|f1)(?![a-z])', re.IGNORECASE)
 _AT_THRESHOLD = re.compile(r'^(?P<part>.+)@(?P<threshold>\d*\.?\d+)$')
+#: Metric of the curve over the threshold.
+_CURVE = 'cam/mIoU'
+
+#: What parts of a record must be, where they are there: key to types, for each kind of file.
+_RUN_TYPES = {
+    **dict.fromkeys(('settings', 'sources', 'cost', 'versions', 'git'), dict),
+    **dict.fromkeys(('classes', 'palette', 'log_dirs'), list),
+    **dict.fromkeys(('config', 'name', 'status', 'load_from', 'checkpoint'), str),
+}
+_VALIDATION_TYPES = {'parts': dict, 'context': dict}
+_ITEM_TYPES = {'labels': list, 'panels': list}
+_WORDS = {dict: 'an object', list: 'a list', str: 'a text'}
 
 
 @dataclass
@@ -122,6 +134,32 @@ def load_runs(work_dirs) -> tuple[list[Run], list[Group]]:
     return runs, groups
 
 
+def load_record(folder) -> RunRecord:
+    """Read the record of a run, and check that its parts are what a report takes them for.
+
+    Raises:
+        MissingFileError: If there is no such run.
+        UserError: If a file of it is broken.
+    """
+    record = read_run(folder)
+    _check_parts(record_path(folder, RUN_FILE), record.run, _RUN_TYPES)
+    _check_parts(record_path(folder, RUN_FILE), record.run.get('cost') or {}, {'peak_memory_mib': dict}, 'cost: ')
+    for colour in record.run.get('palette') or ():
+        if not isinstance(colour, list) or len(colour) < 3 or not all(map(is_number, colour)):
+            raise UserError(
+                f'`{record_path(folder, RUN_FILE)}`: `palette` must hold lists of three numbers, not {colour}'
+            )
+    for report in record.validations:
+        path = record_path(folder, f'validation_{report["iteration"]:07d}.json')
+        _check_parts(path, report, _VALIDATION_TYPES)
+        _check_parts(path, report.get('context') or {}, {'pseudo_label': dict, 'scales': list}, 'context: ')
+        _check_parts(path, report.get('parts') or {}, dict.fromkeys(report.get('parts') or {}, dict), 'parts: ')
+        for name, part in (report.get('parts') or {}).items():
+            _check_parts(path, part or {}, {'iou': dict}, f'parts: {name}: ')
+    _check_pictures(record_path(folder, PICTURES_FILE), record.pictures or {})
+    return record
+
+
 def is_sweep(folder) -> bool:
     """Whether a folder is that of a sweep."""
     return osp.isfile(osp.join(folder, SWEEP_FILE))
@@ -156,11 +194,14 @@ def scores_of(metrics) -> dict[str, float]:
 
 
 def threshold_curve(metrics) -> list[tuple[float, float]]:
-    """Threshold (0..1) and mIoU (percent) of a validation's ``cam/mIoU@t``, ascending in the threshold."""
+    """Threshold (0..1) and mIoU (percent) of a validation's ``cam/mIoU@t``, ascending in the threshold.
+
+    Other scores at thresholds are none of it.
+    """
     points = []
     for key, value in metrics.items():
         match = _AT_THRESHOLD.match(key)
-        if match and is_number(value):
+        if match and match['part'] == _CURVE and is_number(value):
             points.append((float(match['threshold']), value))
     return sorted(points)
 
@@ -170,6 +211,11 @@ def best_validation(run, metric: str) -> tuple[float, int] | None:
     values = [(item['metrics'].get(metric), item['iteration']) for item in run.validations]
     known = [pair for pair in values if is_number(pair[0])]
     return max(known, key=lambda pair: pair[0]) if known else None
+
+
+def checkpoint_folder(test) -> str:
+    """Name of the folder of the checkpoint that was tested; empty where it is not said."""
+    return osp.basename(osp.dirname(str(test['context'].get('checkpoint') or '')))
 
 
 def split_of(context) -> str | None:
@@ -217,15 +263,53 @@ def _load_pipeline(folder):
 
 
 def _load_run(folder, card=None):
+    return Run(osp.basename(osp.abspath(folder)), load_record(folder), card or {}, _tests_of(folder, bool(card)))
+
+
+def _tests_of(folder, in_pipeline):
+    """Names and contents of the files of ``tools/test.py`` that belong to a run."""
+    parent, name = osp.split(osp.abspath(folder))
+    tests = [(path, _test_report(path)) for path in sorted(glob.glob(osp.join(glob.escape(folder), '*.json')))]
     # The demo writes its scores beside the folder of the run, the pipeline beside that of the training.
-    name = glob.escape(osp.basename(osp.abspath(folder)))
-    parent = glob.escape(osp.dirname(osp.abspath(folder)))
-    patterns = [osp.join(glob.escape(folder), '*.json'), osp.join(parent, f'{name}_*.json')]
-    if card:
-        patterns.append(osp.join(parent, 'test_*.json'))
-    tests = [(path, _test_report(path)) for pattern in patterns for path in sorted(glob.glob(pattern))]
-    label = osp.basename(osp.abspath(folder))
-    return Run(label, read_run(folder), card or {}, [(osp.basename(path), test) for path, test in tests if test])
+    for path in sorted(glob.glob(osp.join(glob.escape(parent), f'{glob.escape(name)}_*.json'))):
+        test = _test_report(path)
+        if test and not _is_of_another(path, name, test):
+            tests.append((path, test))
+    if in_pipeline:
+        tests += [
+            (path, _test_report(path)) for path in sorted(glob.glob(osp.join(glob.escape(parent), 'test_*.json')))
+        ]
+    return [(osp.basename(path), test) for path, test in dict(tests).items() if test]
+
+
+def _is_of_another(path, name, test):
+    """Whether a file beside a run is of a run with a longer name: ``csrm_demo_val.json`` is none of ``csrm``."""
+    parent, file = osp.split(path)
+    others = {entry for entry in os.listdir(parent) if is_run(osp.join(parent, entry))}
+    others.add(checkpoint_folder(test))  # its run may lie elsewhere by now
+    return any(len(other) > len(name) and file.startswith(f'{other}_') for other in others)
+
+
+def _check_parts(path, content, types, where=''):
+    for key, kind in types.items():
+        if not isinstance(content.get(key), (kind, type(None))):
+            raise UserError(f'`{path}`: {where}`{key}` must be {_WORDS[kind]}; remove the file, or train again')
+
+
+def _check_pictures(path, content):
+    """Check ``pictures.json``: objects in lists, and files that lie in the record."""
+    _check_parts(path, content, {'items': list})
+    inside = osp.realpath(osp.dirname(path)) + os.sep
+    for index, item in enumerate(content.get('items') or ()):
+        panels = item.get('panels') or () if isinstance(item, dict) else None
+        if panels is not None:
+            _check_parts(path, item, _ITEM_TYPES, f'picture {index}: ')
+        if panels is None or any(not isinstance(panel, dict) for panel in panels):
+            raise UserError(f'`{path}`: picture {index} or a panel of it is no object; remove the file, or train again')
+        for panel in panels:
+            file = str(panel.get('file'))
+            if not osp.realpath(osp.join(inside, file)).startswith(inside):
+                raise UserError(f'`{path}`: picture {index}: `{file}` lies outside {inside}; mend or remove the file')
 
 
 def _test_report(path):

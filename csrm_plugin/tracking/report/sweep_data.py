@@ -4,9 +4,9 @@ import os.path as osp
 from dataclasses import dataclass
 
 from ...utils import MissingFileError, UserError
-from ..record import is_run, read_run
+from ..record import is_run
 from .formats import is_number, number, percent, score_context
-from .sources import SWEEP_FILE, Run, read_object, scores_of
+from .sources import SWEEP_FILE, Run, load_record, read_object, scores_of
 
 #: States of trials that have a score to show.
 SCORED = ('complete', 'pruned')
@@ -89,6 +89,12 @@ class Sweep:
         values = [trial['value'] for trial in self.scored]
         return (min(values), max(values)) if self.maximized else (max(values), min(values))
 
+    def validation(self, trial) -> dict | None:
+        """Last validation of a trial, by the record of its run; None where there is none that says its context."""
+        folder = osp.join(self.folder, str(trial.get('folder') or ''))
+        validations = Run('', load_record(folder)).validations if trial.get('folder') and is_run(folder) else []
+        return validations[-1] if validations and validations[-1]['context'] else None
+
     def context(self, trial, threshold: bool = True) -> str | None:
         """What the score of a trial stands on, by the record of its run; None where there is none.
 
@@ -96,11 +102,10 @@ class Sweep:
             trial (dict): Of :attr:`trials`.
             threshold (bool): Whether to name the thresholds, which may be what varies.
         """
-        folder = osp.join(self.folder, str(trial.get('folder') or ''))
-        validations = Run('', read_run(folder)).validations if trial.get('folder') and is_run(folder) else []
-        if not validations or not validations[-1]['context']:
+        last = self.validation(trial)
+        if last is None:
             return None
-        context, metrics = validations[-1]['context'], validations[-1]['metrics']
+        context, metrics = last['context'], last['metrics']
         if not threshold:
             source = {**(context.get('pseudo_label') or {}), 'threshold': None}
             context, metrics = {**context, 'pseudo_label': source}, {}

@@ -81,6 +81,7 @@ def build_run(folder, name='csrm_demo', seed=0, score=50.0, iterations=60, recor
             seconds=221.4, train_seconds=180.0, val_seconds=30.0, images_per_second=31.26,
             peak_memory_mib={'host': 1495.8, 'gpu': None}, processes=1, device='cpu', parameters=11_700_000),
         versions={'python': '3.11.7', 'torch': '2.13.0'}, git={'revision': 'abcdef0123456789', 'dirty': False},
+        sources={'train_dataloader.dataset.data_root': 'data/demo'},
         load_from=None, checkpoint='epoch_6.pth', best={})  # fmt: skip
     write(folder / 'record' / 'run.json', {**content, **run})
     for item in validations:

@@ -1,5 +1,6 @@
 import math
 import re
+import warnings
 
 import pytest
 
@@ -66,3 +67,11 @@ def test_descriptions_say_the_numbers():
 
 def test_swatches_differ():
     assert len({charts.swatch(index) for index in range(12)}) == 12
+
+
+def test_letters_that_the_font_lacks_stay_text_without_a_warning():
+    name = '\u72d7'  # dog
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        svg = charts.bar_chart(Ids(), [name], [Series('one', [], [50.0], 0)], 'title')
+    assert f'>{name}</text>' in svg

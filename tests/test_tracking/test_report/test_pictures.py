@@ -36,6 +36,20 @@ def test_missing_and_broken_pictures_are_named(tmp_path):
         pictures.data_uri(tmp_path / 'broken.png', 10)
 
 
+def test_a_cut_picture_is_no_traceback(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (9, 12, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / 'whole.png')
+    content = (tmp_path / 'whole.png').read_bytes()
+    read = []
+    for size in range(len(content)):
+        (tmp_path / 'cut.png').write_bytes(content[:size])
+        try:
+            read.append(pictures.data_uri(tmp_path / 'cut.png', 12) and size)
+        except UserError as error:
+            assert 'cut.png` cannot be read' in str(error)
+    assert all(size > len(content) - 40 for size in read), len(content)  # the end marks alone can be missing
+
+
 def test_samples_are_spread_evenly_with_the_first_and_the_last():
     assert pictures._spread([1, 2, 3], 5) == [1, 2, 3]
     assert pictures._spread(list(range(101)), 5) == [0, 25, 50, 75, 100]

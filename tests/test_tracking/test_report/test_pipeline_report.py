@@ -48,6 +48,15 @@ def test_the_table_of_the_pipeline_with_the_paper_beside(tmp_path, build, read_p
     assert 'Stage csrm: failed.' in page.text and 'A note.' in page.text
 
 
+def test_a_pipeline_beside_a_run_does_not_take_over_the_page(tmp_path, build, read_page):
+    folders = [build['pipeline'](tmp_path / 'pipe'), build['run'](tmp_path / 'other')]
+    page = read_page(write_report(folders, tmp_path / 'both.html'))
+    assert 'Comparison2 runs side by side csrm, other. Data set: msrc, demo. With the pipeline pipe.' in page.text
+    assert 'Pipeline report' not in page.text and 'Table of pipe' in page.text
+    cards = page.text.split('Table of pipe')[-2].split('With the pipeline pipe.')[-1]
+    assert 'Best pseudo labels' not in cards and 'Segmentation mIoU' in cards
+
+
 def test_several_pipelines(tmp_path, build, read_page):
     folders = [build['pipeline'](tmp_path / name) for name in 'ab']
     page = read_page(write_report(folders, tmp_path / 'both.html'))

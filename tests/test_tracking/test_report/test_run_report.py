@@ -17,6 +17,7 @@ MORE_KEYS = (
     'pseudo/foreground', 'queries/classes', 'data_time')  # fmt: skip
 HOSTILE = '<script>alert(1)</script>"&\'$x_1$'
 CLASSIFIER = {'model.type': 'CAMClassifier', 'model.cam_head.type': 'CAMHead'}
+COCO = {'train_dataloader.dataset.type': 'COCO14WSSSDataset'}
 VOC = {'train_dataloader.dataset.type': 'VOC12WSSSDataset'}
 
 
@@ -93,6 +94,57 @@ def test_seeds_have_mean_and_deviation(tmp_path, build, read_page):
     assert rows[1] == ['Segmentation mIoU', '53.0%', '3.61', '50.0% to 57.0%']
 
 
+def test_other_data_labels_or_starts_are_other_settings(tmp_path, build, read_page):
+    data, labels = 'train_dataloader.dataset.data_root', 'train_dataloader.dataset.pseudo_label_dir'
+    build['run'](tmp_path / 'a', sources={data: 'data/a', labels: 'labels'}, load_from='cam/epoch_1.pth')
+    build['run'](tmp_path / 'b', seed=1, sources={data: 'data/b', labels: 'labels'}, load_from='cam/epoch_2.pth')
+    page = read_page(write_report(tmp_path))
+    assert page.table('3 settings that differ')[1:] == [
+        ['load_from', 'cam/epoch_1.pth', 'cam/epoch_2.pth'],
+        ['randomness.seed', '0', '1'],
+        [data, 'data/a', 'data/b'],
+    ]
+    assert 'seeds alone' not in page.text
+    single = read_page(write_report(tmp_path / 'a')).table('The main settings')
+    assert [data, 'data/a'] in single and [labels, 'labels'] in single
+
+
+def test_a_record_without_its_data_folders_says_so(tmp_path, build, read_page):
+    build['run'](tmp_path / 'a')
+    for name in ('b', 'c'):
+        path = build['run'](tmp_path / name) / 'record' / 'run.json'
+        build['write'](path, {key: value for key, value in json.loads(path.read_text()).items() if key != 'sources'})
+    page = read_page(write_report([tmp_path / 'b', tmp_path / 'c']))
+    assert 'The settings of these runs are the same. Which folders the data came from was not recorded' in page.text
+    page = read_page(write_report([tmp_path / 'a', tmp_path / 'b']))
+    assert page.table('1 setting that differs')[1][1:] == ['data/demo', 'not recorded']
+
+
+@pytest.mark.parametrize(('more', 'text'), [
+    (dict(git={'revision': 'f' * 40, 'dirty': False}), 'the revision of the code'),
+    (dict(git={'revision': 'abcdef0123456789', 'dirty': True}), 'changes of the code that are not committed'),
+    (dict(versions={'python': '3.11.7', 'torch': '2.4.0'}), 'the version of torch'),
+    (dict(versions={'torch': '2.13.0'}), 'the version of python'),
+])  # fmt: skip
+def test_other_code_is_named_where_settings_are_the_same(tmp_path, build, read_page, more, text):
+    build['run'](tmp_path / 'a')
+    build['run'](tmp_path / 'b', **more)
+    assert f'The settings of these runs are the same, but not {text}.' in read_page(write_report(tmp_path)).text
+    build['run'](tmp_path / 'seeds' / 'a')
+    build['run'](tmp_path / 'seeds' / 'b', seed=1, **more)
+    page = read_page(write_report(tmp_path / 'seeds'))
+    assert f'The 2 runs differ in their seeds (0, 1) and in {text}.' in page.text and 'seeds alone' not in page.text
+
+
+def test_changes_that_are_not_committed_may_differ(tmp_path, build, read_page):
+    for seed in (0, 1):
+        build['run'](tmp_path / str(seed), seed=seed, git={'revision': 'a' * 40, 'dirty': True})
+    text = read_page(write_report(tmp_path)).text
+    assert 'seeds alone (0, 1)' in text and 'changes that are not committed, which may differ' in text
+    build['run'](tmp_path / 'single')
+    assert 'may differ' not in read_page(write_report(tmp_path / 'single')).text
+
+
 def test_curves_of_all_keys_in_their_groups(tmp_path, build, read_page):
     folder = build['run'](tmp_path)
     log = folder / '20261122_101112' / 'vis_data' / 'scalars.json'
@@ -134,14 +186,39 @@ def test_paper_figures_stand_beside_where_there_are_some(tmp_path, build, read_p
     ('csrm_voc_1_s', VOC, ('Table 1, row 1', {'train': 69.9, 'val': 67.7})),
     ('csrm_voc', {**VOC, 'model.loss_m.type': 'L'}, None),  # s and m alone are in no row
     ('cam_voc', {**VOC, **CLASSIFIER}, ('Table 2, row 1', {'train': 59.9, 'val': 59.8})),
-    ('deeplabv2_r101_voc_pseudo', {**VOC, 'model.type': 'E'}, ('Table 3', {'val': 69.8, 'test': 70.4})),
-    ('deeplabv2_r101_coco_pseudo', {'train_dataloader.dataset.type': 'COCO14WSSSDataset'}, ('Table 4', {'val': 46.2})),
     ('csrm_coco', {'train_dataloader.dataset.type': 'COCO14WSSSDataset'}, None),
     ('csrm_demo', {}, None),
 ])  # fmt: skip
 def test_which_figure_of_the_paper_a_run_has(tmp_path, build, name, settings, expected):
     figure = published_figure(load_runs([build['run'](tmp_path, name, settings=settings)])[0][0])
     assert (figure and (figure.source, figure.scores)) == expected
+
+
+@pytest.mark.parametrize(('name', 'settings', 'labels', 'expected'), [
+    ('deeplabv2_r101_voc_pseudo', VOC, 'labels_csrm_crf', ('Table 3', {'val': 69.8, 'test': 70.4})),
+    ('deeplabv2_r101_voc_pseudo', VOC, 'true masks', ('Table 3', {'val': 76.8, 'test': 76.2})),
+    ('deeplabv2_r101_voc_pseudo', VOC, 'labels_cam_crf', None),
+    ('deeplabv2_r101_voc_pseudo', VOC, None, None),
+    ('deeplabv2_r101_coco_pseudo', COCO, 'labels_csrm', ('Table 4', {'val': 46.2})),
+    ('deeplabv2_r101_coco_pseudo', COCO, 'true masks', None),
+])  # fmt: skip
+def test_the_figure_of_a_network_depends_on_its_labels(tmp_path, build, read_page, name, settings, labels, expected):
+    if labels:  # as the card of a pipeline says
+        card = dict(stage='verify', kind='verify', run='voc', number=1, status='done', context={'labels': labels})
+        build['write'](tmp_path / 'verify' / 'card.json', card)
+    folder = build['run'](tmp_path / 'verify' / 'train', name, settings=settings)
+    given = tmp_path if labels else folder
+    figure = published_figure(load_runs([given])[0][0])
+    assert (figure and (figure.source, figure.scores)) == expected
+    if figure:
+        assert figure.note.startswith(
+            'trained on true masks' if labels == 'true masks' else 'trained on labels by CSRM'
+        )
+        return
+    page = read_page(write_report(given))
+    head, row, *_ = page.table('Scores of the validations')
+    assert row[head.index('Paper')] == NONE
+    assert ('which are not known here: train' in page.text) == (labels is None)
 
 
 def test_what_must_be_noted(tmp_path, build, read_page):
@@ -224,6 +301,90 @@ def test_a_broken_record_is_named_and_no_report_is_left(tmp_path, build):
         write_report([])
 
 
+@pytest.mark.parametrize(('file', 'change', 'message'), [
+    ('run', {'settings': 3}, '`settings` must be an object'),
+    ('run', {'cost': [1]}, '`cost` must be an object'),
+    ('run', {'cost': {'peak_memory_mib': 3}}, '`peak_memory_mib` must be an object'),
+    ('run', {'palette': [3]}, '`palette` must hold lists of three numbers'),
+    ('run', {'checkpoint': 3}, '`checkpoint` must be a text'),
+    ('pictures', {'items': 3}, '`items` must be a list'),
+    ('pictures', {'items': [3]}, 'picture 0 or a panel of it is no object'),
+    ('pictures', {'items': [{'role': 'best', 'panels': ['a']}]}, 'picture 0 or a panel of it is no object'),
+    ('pictures', {'items': [{'role': 'best', 'labels': 3}]}, '`labels` must be a list'),
+    ('validation_0000060', {'parts': [1]}, '`parts` must be an object'),
+    ('validation_0000060', {'parts': {'seg': 3}}, 'parts: `seg` must be an object'),
+    ('validation_0000060', {'parts': {'seg': {'iou': 3}}}, 'parts: seg: `iou` must be an object'),
+    ('validation_0000060', {'context': 'val'}, '`context` must be an object'),
+    ('validation_0000060', {'context': {'pseudo_label': 'cam'}}, 'context: `pseudo_label` must be an object'),
+    ('validation_0000060', {'metrics': None, 'iteration': None}, 'validation'),
+])  # fmt: skip
+def test_what_is_of_the_wrong_type_is_named(tmp_path, build, file, change, message):
+    path = build['pictures'](build['run'](tmp_path)) / 'record' / f'{file}.json'
+    build['write'](path, {**json.loads(path.read_text()), **change})
+    with pytest.raises(UserError, match=path.name) as info:
+        write_report(tmp_path)
+    assert message in str(info.value) and '\n' not in str(info.value) and not list(tmp_path.glob('*.html'))
+
+
+@pytest.mark.parametrize('place', ['../../secret.png', 'pictures/../../secret.png', '/etc/secret.png', '..'])
+def test_pictures_outside_the_record_are_refused(tmp_path, build, place):
+    folder = build['pictures'](build['run'](tmp_path / 'run'))
+    (folder / 'record' / 'pictures' / 'best_input.png').rename(tmp_path / 'secret.png')
+    path = folder / 'record' / 'pictures.json'
+    content = json.loads(path.read_text())
+    content['items'][0]['panels'][0]['file'] = place
+    build['write'](path, content)
+    with pytest.raises(UserError, match=r'pictures\.json.*lies outside'):
+        write_report(folder)
+
+
+def test_half_written_samples_are_left_out_with_a_note(tmp_path, build, read_page):
+    folder = build['pictures'](build['run'](tmp_path))
+    images = folder / '20261122_101112' / 'vis_data' / 'vis_image'
+    for name in ('sample_s1_60.png', 'sample_s2_60.png', 'sample_s2_20.png'):
+        path = images / name
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    page = read_page(write_report(folder))
+    frames = [(found['alt'].split()[0], found['data-step']) for found in page.all('img') if 'data-step' in found]
+    assert frames == [('s1', '20'), ('s1', '40'), ('s2', '40')]
+    (box,) = page.all('input', type='range')
+    assert box['max'] == '1' and page.all('div', **{'data-scrub': '[20, 40]'})
+    assert 'cannot be read (a run that was killed leaves such): sample_s1_60.png sample_s2_20.png' in page.text
+    for path in images.iterdir():
+        path.write_bytes(b'')
+    page = read_page(write_report(folder))
+    assert not page.all('input', type='range') and 'sample_s1_20.png' in page.text
+
+
+@pytest.mark.parametrize(('panel', 'settings', 'expected'), [
+    ('training label', {}, ('The panel "training label" is what the model learns from: the CAM at two thresholds', 1)),
+    ('pseudo label', {}, ('The panel "pseudo label" is what the model learns from', 1)),  # an older record of CSRM
+    ('pseudo label', CLASSIFIER, ('The panel "pseudo label" is what Pseudo-label mIoU scores: the CAM of', 0)),
+])  # fmt: skip
+def test_what_the_panel_of_labels_is(tmp_path, build, read_page, panel, settings, expected):
+    folder = build['pictures'](build['run'](tmp_path, settings=settings))
+    path = folder / 'record' / 'pictures.json'
+    content = json.loads(path.read_text())
+    for item in content['items']:
+        item['panels'][2]['name'] = panel
+    build['write'](path, content)
+    text = read_page(write_report(folder)).text
+    assert expected[0] in text and text.count('It is not what Pseudo-label mIoU scores') == expected[1]
+    assert 'each over the classes in its mask or its prediction' in text
+
+
+def test_the_cost_of_a_run_that_did_not_finish_is_a_part(tmp_path, build, read_page):
+    build['run'](tmp_path / 'a', status='failed', iteration=40)
+    build['run'](tmp_path / 'b')
+    text = read_page(write_report(tmp_path)).text
+    assert 'a did not finish: its cost is up to iteration 40' in text and 'b did not finish' not in text
+    assert '2 runs together, a up to iteration 40.' in text
+    page = read_page(write_report(tmp_path / 'a'))
+    assert '3 min 41 s up to iteration 40 on cpu' in page.text
+    assert dict(page.table('Times are')[1:])['Trainable parameters'] == '11.70 million'
+    assert 'up to iteration' not in read_page(write_report(tmp_path / 'b')).text
+
+
 def test_the_same_run_gives_the_same_file(tmp_path, build):
     folder = build['pictures'](build['run'](tmp_path))
     first, second = (Path(write_report(folder, tmp_path / name)).read_text() for name in ('1.html', '2.html'))
@@ -231,16 +392,40 @@ def test_the_same_run_gives_the_same_file(tmp_path, build):
 
 
 def test_tests_of_checkpoints_are_listed(tmp_path, build, read_page):
-    context = dict(checkpoint='a.pth', ann_file='ImageSets/Segmentation/train.txt', pictures=7, scales=[1])
+    context = dict(checkpoint='w/epoch_6.pth', ann_file='ImageSets/Segmentation/train.txt', pictures=7, scales=[1])
     for seed, name in enumerate(('a', 'b')):
-        build['run'](tmp_path / name)
-        test = {'seg/mIoU': 51.24 + seed, 'cam/mIoU': 40.0, 'cam/threshold': 0.1, 'context': {**context, 'seed': seed}}
+        build['run'](tmp_path / name, seed=seed + 3)
+        context['checkpoint'] = f'work_dirs/{name}/epoch_6.pth'
+        # The seed of the test's config is not that of the training.
+        test = {'seg/mIoU': 51.24 + seed, 'cam/mIoU': 40.0, 'cam/threshold': 0.1, 'context': {**context, 'seed': 99}}
         build['write'](tmp_path / f'{name}_train.json', test)
-    build['write'](tmp_path / 'a_val.json', {'seg/mIoU': 33.0, 'context': {**context, 'ann_file': 'lists/val.txt'}})
+    more = {'ann_file': 'lists/val.txt', 'checkpoint': 'epoch_6.pth'}
+    build['write'](tmp_path / 'a_val.json', {'seg/mIoU': 33.0, 'context': {**context, **more}})
     head, *rows = read_page(write_report(tmp_path)).table('Scores of finished')
     assert head == ['Score', 'a', 'b', 'Stands on']
-    stands = 'train, 7 pictures, no labels given, scale 1, no flip, no dCRF'
-    assert rows[0] == ['Segmentation mIoU', '51.2%seed 0', '52.2%seed 1', stands]
-    assert rows[1][:2] == ['CAM mIoU', '40.0%at 0.1, seed 0']
-    assert rows[1][3].endswith('no dCRF; best threshold of each, chosen with the masks')
-    assert rows[2][:3] == ['Segmentation mIoU', '33.0%seed not recorded', NONE]
+    stands = 'train, 7 pictures, no labels given, scale 1, no flip, no dCRF, checkpoint epoch_6.pth'
+    assert rows[0] == ['Segmentation mIoU', '51.2%seed 3', '52.2%seed 4', stands]
+    assert rows[1][:2] == ['CAM mIoU', '40.0%at 0.1, seed 3']
+    assert rows[1][3].endswith('epoch_6.pth; best threshold of each, chosen with the masks')
+    assert rows[2][:3] == ['Segmentation mIoU', '33.0%seed 3', NONE]
+
+
+def test_tests_of_one_run_stand_side_by_side(tmp_path, build, read_page):
+    """Other checkpoints, test-time augmentation, and what only the names of the files tell."""
+    folder = build['run'](tmp_path / 'run')
+    context = dict(split='val', scales=[1], checkpoint='work_dirs/run/epoch_6.pth', tta=False)
+    for index, more in enumerate((
+        {}, {'tta': True}, {'checkpoint': 'work_dirs/run/epoch_4.pth'}, {'checkpoint': 'other/epoch_6.pth'}, {}, {}
+    )):  # fmt: skip
+        report = {'seg/mIoU': 50.0 + min(index, 4), 'context': {**context, **more}}
+        build['write'](folder / f'test_{index}.json', report)
+    rows = read_page(write_report(folder)).table('Scores of finished')[1:]
+    start = 'val, no labels given, scale 1, no flip, no dCRF, '
+    assert [(row[1], row[2].removeprefix(start)) for row in rows] == [
+        ('50.0%seed 0', 'checkpoint epoch_6.pth'),
+        ('51.0%seed 0', 'test-time augmentation, checkpoint epoch_6.pth'),
+        ('52.0%seed 0', 'checkpoint epoch_4.pth, not the last one, epoch_6.pth'),
+        ('53.0%seed not recorded', 'checkpoint other/epoch_6.pth, of another folder'),
+        ('54.0%seed 0', 'checkpoint epoch_6.pth, test_4.json'),
+        ('54.0%seed 0', 'checkpoint epoch_6.pth, test_5.json'),
+    ]

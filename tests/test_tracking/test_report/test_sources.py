@@ -24,6 +24,19 @@ def test_folder_of_runs(tmp_path, build):
     assert group.cards == [] and group.sheet is None
 
 
+@pytest.mark.parametrize('checkpoint', ['a.pth', 'work_dirs/csrm_demo/a.pth'])
+def test_a_test_belongs_to_the_run_with_the_longest_name(tmp_path, build, checkpoint):
+    names = ['csrm', 'csrm_demo'] if checkpoint == 'a.pth' else ['csrm']  # else the other run is gone
+    for name in names:
+        build['run'](tmp_path / name)
+    for file in ('csrm_val', 'csrm_demo_val'):
+        own = checkpoint if file == 'csrm_demo_val' else 'a.pth'
+        build['write'](tmp_path / f'{file}.json', {'seg/mIoU': 51.0, 'context': {'checkpoint': own}})
+    runs, _ = load_runs([tmp_path])
+    found = {run.label: [name for name, _ in run.tests] for run in runs}
+    assert found == {name: [f'{name}_val.json'] for name in names}
+
+
 def test_pipeline(tmp_path, build):
     (run,), (group,) = load_runs([build['pipeline'](tmp_path)])
     assert run.label == 'csrm' and run.folder == str(tmp_path / 'csrm' / 'train')
@@ -49,6 +62,8 @@ def test_scores_and_curve_of_a_validation(build):
     curve = threshold_curve(metrics)
     assert [threshold for threshold, _ in curve] == pytest.approx([0.05 * step for step in range(1, 20)])
     assert max(curve, key=lambda point: point[1]) == (0.3, 40.0)
+    others = {'seg/mIoU@0.5': 1.0, 'pseudo/mIoU@0.05': 2.0, 'cls/mAP@5': 3.0, 'cam/acc@0.1': 4.0}
+    assert threshold_curve({**others, **metrics}) == curve and threshold_curve(others) == []
     assert scores_of({'mIoU': 1.0, 'aAcc': 2.0, 'time': 3.0, 'seg/mIoU': None}) == {'mIoU': 1.0, 'aAcc': 2.0}
 
 
