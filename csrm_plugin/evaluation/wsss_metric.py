@@ -22,7 +22,9 @@ class WSSSMetric(BaseMetric):
     - ``cam/mIoU``: CAMs (Eq. 2) restricted to the image-level labels, no CRF, at the best of the thresholds 0.05 to
       0.95. The best one is chosen with the masks; ``cam/threshold`` says which.
     - ``seg/mIoU``: argmax of the segmentation branch over all classes.
-    - ``pseudo/mIoU``: labels as ``pseudo_label`` says, restricted to the image-level labels, at a fixed threshold.
+    - ``pseudo/mIoU``: labels as ``pseudo_label`` says, restricted to the image-level labels, at a fixed threshold. For
+      labels from the segmentation also ``pseudo/mIoU@t``: foreground where the probability of its class is above t,
+      as a CAM is cut at t. How little t matters there is what Figure 2 of CSRM shows.
     - ``cls/mAP``: mean average precision of the classifier.
 
     Pictures without a mask count for ``cls/mAP`` only; parts that a model does not predict are left out. The last
@@ -33,7 +35,7 @@ class WSSSMetric(BaseMetric):
         pseudo_label (dict): ``source``, ``'cam'`` or ``'seg'``: what the pseudo labels are made from; ``threshold``
             in 0..1: the score of the background against the CAMs (ignored for ``'seg'``, where the background has
             a score of its own).
-        thresholds (Sequence[float]): Ascending background scores for ``cam/mIoU``.
+        thresholds (Sequence[float]): Ascending background scores for ``cam/mIoU`` and the curves.
         scales (Sequence[float]), flip (bool): What the test pipeline does; part of the context.
         collect_device (str): ``'cpu'`` or ``'gpu'``.
         prefix (str, optional): Put before each name.
@@ -94,6 +96,7 @@ class WSSSMetric(BaseMetric):
             if self.source == 'seg' and labels is not None:
                 probs = restrict_probs(logits.softmax(dim=0)[None], labels[None])[0]
                 counts['pseudo'] = confusion_matrix(probs.argmax(dim=0).cpu().numpy(), truth, num_classes)
+                counts['cut'] = cam_confusion(probs[1:].cpu().numpy(), truth, self.thresholds)
         if 'cam_logits' in sample and labels is not None:
             cams = sample['cam_logits']['data']
             probs = normalize_cam(cams[None], labels=labels[None])[0].cpu().numpy()
@@ -136,7 +139,7 @@ class WSSSMetric(BaseMetric):
         classes = self.dataset_meta['classes']
         total = {
             name: _packed_sum([r[name] for r in results if name in r])
-            for name in ('cam', 'seg', 'pseudo')
+            for name in ('cam', 'seg', 'pseudo', 'cut')
             if any(name in r for r in results)
         }
         if 'cam' in total:
@@ -147,6 +150,9 @@ class WSSSMetric(BaseMetric):
             for threshold, value in zip(self.thresholds, curve):
                 metrics[f'cam/mIoU@{threshold:.2f}'] = value
             total['cam'] = total['cam'][best]
+        if 'cut' in total:
+            for threshold, value in zip(self.thresholds, 100 * mean_iou(total.pop('cut'))):
+                metrics[f'pseudo/mIoU@{threshold:.2f}'] = value
         self.pictures = [_picture_scores(result, best if 'cam' in total else None) for result in results]
         for name in ('seg', 'pseudo'):
             if name in total:

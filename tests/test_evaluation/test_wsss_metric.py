@@ -8,6 +8,7 @@ from mmseg.evaluation import IoUMetric
 from mmseg.structures import SegDataSample
 
 from csrm_plugin.evaluation import WSSSMetric, cam_confusion, mean_iou
+from csrm_plugin.evaluation.confusion import confusion_matrix
 from csrm_plugin.functional import normalize_cam
 from csrm_plugin.utils import UserError
 
@@ -204,3 +205,23 @@ def test_results_of_a_picture_are_small_with_many_classes():
         return sum(map(size, value)) if hasattr(value, '__iter__') and not isinstance(value, str) else 8
 
     assert size(metric.results) < 20_000
+
+
+def test_segmentation_cut_at_thresholds_equals_a_slow_loop():
+    metric, samples = make_metric('seg', None), make_samples()
+    scores = evaluate(metric, samples)
+    for threshold in (0.05, 0.3, 0.95):
+        total = 0
+        for sample in samples:
+            labels, truth = sample.gt_image_labels.multi_hot, sample.gt_sem_seg.data[0].numpy()
+            probs = sample.seg_logits.data.softmax(dim=0).numpy()
+            probs = probs * np.array([1, *labels])[:, None, None]
+            probs = probs / probs.sum(axis=0)
+            label = np.zeros_like(truth)
+            for place in np.ndindex(truth.shape):
+                best = probs[(slice(1, None), *place)].argmax()
+                label[place] = best + 1 if probs[(best + 1, *place)] > threshold else 0
+            total = total + confusion_matrix(label, truth, len(CLASSES))
+        assert scores[f'pseudo/mIoU@{threshold:.2f}'] == pytest.approx(100 * mean_iou(total), abs=1e-3)
+    assert not any(name.startswith('pseudo/mIoU@') for name in evaluate(make_metric('cam', 0.3), samples))
+    assert 'cut' not in metric.report and 'cut' not in metric.pictures[0]
