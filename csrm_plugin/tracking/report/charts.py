@@ -40,12 +40,14 @@ class Series(NamedTuple):
         xs (Sequence[float]): Ascending.
         ys (Sequence[float | None]): A value that is None or not finite leaves a gap.
         style (int): Number of the run, which decides on colour, dash and marker.
+        hollow (bool): Whether it is the second curve of its run: a thinner line, with open markers.
     """
 
     name: str
     xs: list
     ys: list
     style: int
+    hollow: bool = False
 
 
 def line_chart(ids: Ids, series, title: str, x_label: str = 'iteration', y_label: str = '', percent=False) -> Html:
@@ -79,7 +81,7 @@ def threshold_chart(ids: Ids, series, marks, title: str, x_label='background thr
     """
     with _drawing(*_LARGE, fit=False) as (figure, axes):
         for line in series:
-            _plot(axes, line.xs, line.ys, line.style)
+            _plot(axes, line.xs, line.ys, line.style, line.hollow)
         for threshold, score, kind, style in marks:
             shape, size = ('*', 15) if kind == 'best' else ('X', 10)
             axes.plot(
@@ -246,19 +248,21 @@ def describe(series, x_label: str, percent: bool = False) -> str:
     return '. '.join(parts) + '.'
 
 
-def swatch(index: int) -> Html:
-    """A short line in the colour, dash and marker of a run, for legends."""
+def swatch(index: int, hollow: bool = False) -> Html:
+    """A short line in the colour, dash and marker of a run, for legends; see :class:`Series` for ``hollow``."""
     dash = palette.run_dash(index)
     pattern = None if dash == '-' else ' '.join(f'{length * 1.6:g}' for length in dash[1])
     colour = f'var(--{palette.run_variable(index)})'
-    stroke = tag('path', d='M1 7H33', stroke=colour, stroke_width='2.2', fill='none', stroke_dasharray=pattern)
+    width = '1.4' if hollow else '2.2'
+    stroke = tag('path', d='M1 7H33', stroke=colour, stroke_width=width, fill='none', stroke_dasharray=pattern)
+    look = dict(fill='var(--panel)', stroke=colour, stroke_width='1.4') if hollow else dict(fill=colour)
     shape = {
-        'o': tag('circle', cx='17', cy='7', r='4', fill=colour),
-        's': tag('rect', x='13.4', y='3.4', width='7.2', height='7.2', fill=colour),
-        '^': tag('path', d='M17 2.4L21.4 10.6H12.6Z', fill=colour),
-        'D': tag('path', d='M17 2L22 7L17 12L12 7Z', fill=colour),
-        'v': tag('path', d='M17 11.6L21.4 3.4H12.6Z', fill=colour),
-        'P': tag('path', d='M15.4 2.6h3.2v2.8h2.8v3.2h-2.8v2.8h-3.2v-2.8h-2.8v-3.2h2.8z', fill=colour),
+        'o': tag('circle', cx='17', cy='7', r='4', **look),
+        's': tag('rect', x='13.4', y='3.4', width='7.2', height='7.2', **look),
+        '^': tag('path', d='M17 2.4L21.4 10.6H12.6Z', **look),
+        'D': tag('path', d='M17 2L22 7L17 12L12 7Z', **look),
+        'v': tag('path', d='M17 11.6L21.4 3.4H12.6Z', **look),
+        'P': tag('path', d='M15.4 2.6h3.2v2.8h2.8v3.2h-2.8v2.8h-3.2v-2.8h-2.8v-3.2h2.8z', **look),
     }[palette.run_marker(index)]
     return tag('svg', stroke, shape, cls='swatch', viewBox='0 0 34 14', width='34', height='14', aria_hidden='true')
 
@@ -324,12 +328,13 @@ def _drawing(width, height, fit=True):
         yield figure, axes
 
 
-def _plot(axes, xs, ys, style):
+def _plot(axes, xs, ys, style, hollow=False):
     """A line in the style of a run, with a marker at each point where they are few, else now and then."""
     every = 1 if len(xs) <= FEW else -(-len(xs) // 8)
     axes.plot(
-        xs, ys, color=palette.run_colour(style), linestyle=palette.run_dash(style), linewidth=1.7,
-        marker=palette.run_marker(style), markersize=4.5 if every == 1 else 4, markevery=every)  # fmt: skip
+        xs, ys, color=palette.run_colour(style), linestyle=palette.run_dash(style), linewidth=1.1 if hollow else 1.7,
+        marker=palette.run_marker(style), markersize=4.5 if every == 1 else 4, markevery=every,
+        markerfacecolor=STAND_INS['panel'] if hollow else palette.run_colour(style))  # fmt: skip
 
 
 def _style(axes, x_label, y_label, integer_x=False, grid='y'):

@@ -1,12 +1,13 @@
-"""Curves of runs over the iteration, and scores over the threshold of the CAMs."""
+"""Curves of runs over the iteration, and scores over the threshold."""
 
+import itertools
 import re
 
 from . import page
 from .charts import MAX_POINTS, Series, line_chart, swatch, threshold_chart
 from .formats import SCORE_NAMES, count, is_number, number, percent, score_name
 from .markup import Html, join, tag
-from .sources import scores_of, threshold_curve
+from .sources import CAM_CURVE, CUT_CURVE, scores_of, threshold_curve
 
 #: Groups of training values: title, what it is, pattern of the keys. The first that fits takes a key.
 GROUPS = (
@@ -79,37 +80,56 @@ def legend(runs, sticky: bool = False) -> Html | None:
 
 
 def threshold_section(ids, runs) -> page.Section:
-    """CAM mIoU of the last validation over the threshold of the background."""
+    """Scores over the threshold: the CAMs, and the segmentation where it was cut alike, at the last validation."""
     series, marks, words = [], [], []
-    for run in runs:
-        last = next((item for item in reversed(run.validations) if threshold_curve(item['metrics'])), None)
+    for run, metric in itertools.product(runs, (CAM_CURVE, CUT_CURVE)):
+        last = next((item for item in reversed(run.validations) if threshold_curve(item['metrics'], metric)), None)
         if last is None:
             continue
-        points = threshold_curve(last['metrics'])
-        series.append(Series(run.label, *map(list, zip(*points)), run.style))
-        found, text = _threshold_marks(run, last, points)
+        points, cut = threshold_curve(last['metrics'], metric), metric == CUT_CURVE
+        name = f'{run.label}: segmentation, cut at t' if cut else f'{run.label}: CAM'
+        series.append(Series(name, *map(list, zip(*points)), run.style, cut))
+        found, text = _threshold_marks(run, last, points, cut)
         marks += found
-        words.append(tag('li', swatch(run.style) if len(runs) > 1 else None, tag('span', f'{run.label}: {text}')))
+        words.append(f'{name}: {text}')
     if not series:
-        return page.Section('CAM threshold', [])
-    text = (
-        'mIoU of the class activation maps, classes restricted to the image labels, against the score that the '
-        'background is given. A flat curve means that the threshold matters little. The best threshold (star) was '
-        'chosen with the masks; a fixed one (cross) was not.'
-    )
-    chart = threshold_chart(ids, series, marks, 'CAM mIoU over the threshold')
-    figure = tag('figure', chart, tag('figcaption', tag('ul', words)), cls='medium')
-    return page.Section('CAM threshold', [tag('p', text), figure])
+        return page.Section('Thresholds', [])
+    chart = threshold_chart(ids, series, marks, 'mIoU over the threshold', x_label='threshold t')
+    swatches = [swatch(line.style, line.hollow) if len(series) > 1 else None for line in series]
+    items = [tag('li', mark, tag('span', text)) for mark, text in zip(swatches, words)]
+    figure = tag('figure', chart, tag('figcaption', tag('ul', items)), cls='medium')
+    return page.Section('Thresholds', [tag('p', _threshold_words({line.hollow for line in series})), figure])
 
 
-def _threshold_marks(run, validation, points):
-    """Marked points of a run, and the same in words."""
+def _threshold_words(hollow):
+    """What the curves over the threshold are; ``hollow`` holds True for the segmentation and False for CAMs."""
+    cams, cuts = False in hollow, True in hollow
+    words = []
+    if cams:
+        words.append('CAM: mIoU of the class activation maps, against the score t that the background is given.')
+    if cuts:
+        words.append(
+            'Segmentation (thin line, open markers): mIoU of its pseudo labels when they are cut as a CAM is, '
+            'foreground where the probability of its class is above t.'
+        )
+    words.append('Classes are restricted to the image labels. A flat curve means that the threshold matters little.')
+    if cams:
+        of_cams = ' of the CAMs' if cuts else ''
+        words.append(f'The best threshold{of_cams} (star) was chosen with the masks; a fixed one (cross) was not.')
+    if cuts:
+        no_star = ', which has no star,' if cams else ''
+        words.append(f'The best threshold of the segmentation{no_star} was chosen with the masks too.')
+    return ' '.join(words)
+
+
+def _threshold_marks(run, validation, points, cut):
+    """Marked points of a curve, and the same in words; one of the segmentation (``cut``) gets no marks."""
     threshold, best = max(points, key=lambda point: point[1])
-    marks = [(threshold, best, 'best', run.style)]
+    marks = [] if cut else [(threshold, best, 'best', run.style)]
     context, metrics = validation['context'], validation['metrics']
     text = f'best {percent(best)} at {threshold:g}'
     source = context.get('pseudo_label') or {}
-    if source.get('source') == 'cam' and is_number(source.get('threshold')):
+    if not cut and source.get('source') == 'cam' and is_number(source.get('threshold')):
         # The pseudo labels are these CAMs at the config's own threshold.
         fixed = next(
             (score for at, score in points if abs(at - source['threshold']) < 1e-6), metrics.get('pseudo/mIoU')

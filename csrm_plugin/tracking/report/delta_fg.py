@@ -1,7 +1,8 @@
 """This project's Figure 2: how much the threshold of the foreground matters, with the method and with CAMs alone.
 
-Figure 2 of CSRM (VISAPP 2025) compares the pseudo labels of CSRM, trained with each delta_fg, with the class activation
-maps of the classifier, cut at the same threshold: a flat curve needs no masks to choose the threshold with.
+Figure 2 of CSRM (VISAPP 2025) compares the pseudo labels of CSRM with the class activation maps of the classifier, cut
+at the same threshold: a flat curve needs no masks to choose the threshold with. It can be read in two ways: CSRM
+trained with each delta_fg, or the segmentation of one trained CSRM cut at each threshold. Both are shown.
 """
 
 import os.path as osp
@@ -13,13 +14,14 @@ from ...utils import UserError
 from ..record import is_run
 from . import page
 from .charts import Series, swatch, threshold_chart
-from .formats import NONE, count, is_number, number, percent, score_context, score_name
+from .formats import NONE, count, is_number, number, percent, score_context, score_name, setting
 from .markup import table, tag
-from .sources import Run, load_record, split_of, threshold_curve
+from .sources import CUT_CURVE, Run, load_record, split_of, threshold_curve
 
 #: End of the swept setting's key.
 KEY = 'pseudo_label.fg_threshold'
 _SAME = 1e-6
+_CUT_NAME = 'Cut-segmentation mIoU of the best trial'
 _CHECKPOINT = re.compile(r'(?P<kind>epoch|iter)_(?P<number>\d+)\.pth$')
 
 
@@ -36,6 +38,8 @@ class Comparison:
         who (str): What the classifier is, in words.
         notes (list[str]): Why something is not there.
         alike (bool): Whether both were scored on as many pictures of the same split, as far as it is known.
+        cut (Comparison | None): The same classifier and the segmentation of the best trial, which is ``validation``
+            there, cut at each threshold; ``common`` holds the thresholds from the lowest to the highest delta_fg.
     """
 
     method: list
@@ -46,6 +50,7 @@ class Comparison:
     who: str = ''
     notes: list = field(default_factory=list)
     alike: bool = True
+    cut: 'Comparison | None' = None
 
 
 def swept_key(sweep) -> str | None:
@@ -75,10 +80,9 @@ def compare(sweep, reference=None) -> Comparison:
     if found.validation:
         found.cam = threshold_curve(found.validation['metrics'])
         _compare_pictures(found, sweep)
-    for threshold, score in found.method:
-        other = next((value for at, value in found.cam if abs(at - threshold) < _SAME), None)
-        if other is not None:
-            found.common.append((threshold, score, other))
+    found.common = _common(found.method, found.cam)
+    if found.method:
+        _cut_best(found, sweep)
     return found
 
 
@@ -127,16 +131,28 @@ def delta_fg_section(ids, sweep, reference=None) -> page.Section:
     if not found.method:
         return page.Section(title, [])
     names = (f'{score_name(sweep.metric)} of the swept method', 'CAM mIoU of the classifier')
-    intro = 'Each point of the first curve is one training, with its own delta_fg.'
-    if found.cam:
-        intro += f' The second curve is {found.who}: its class activation maps, cut at that threshold.'
-    content = [tag('p', intro)]
+    content = [tag('p', _intro(found))]
     if found.cam and found.alike:
-        numbers, conclusion = verdict(found, names)
         so_far = f'So far, with {count(sweep.unfinished, "trial")} not finished: ' if sweep.unfinished else ''
-        content.append(tag('p', so_far, numbers, ' ', tag('strong', conclusion)))
+        readings = [(found, names), *([(found.cut, (_CUT_NAME, names[1]))] if found.cut else [])]
+        for reading, words in readings:
+            numbers, conclusion = verdict(reading, words)
+            content.append(tag('p', so_far, numbers, ' ', tag('strong', conclusion)))
     content += [tag('p', note, cls='note') for note in found.notes]
     return page.Section(title, [*content, _figure(ids, found, names, sweep), _numbers(found, names)])
+
+
+def _intro(found):
+    """What the curves are, and the two ways to read the figure of the paper."""
+    first = 'Each point of the first curve is one training, with its own delta_fg.'
+    if found.cam:
+        first += f' The second curve is {found.who}: its class activation maps, cut at that threshold.'
+    shown = ' (the last curve)' if found.cut else ''
+    return (
+        'Figure 2 of the paper can be read in two ways: the method is trained with each delta_fg, or one trained model '
+        'is taken and its segmentation is cut at each threshold, foreground where the probability of its class is '
+        f'above it{shown}. {first}'
+    )
 
 
 def _figure(ids, found, names, sweep):
@@ -145,10 +161,15 @@ def _figure(ids, found, names, sweep):
     if found.cam:
         series.append(Series(names[1], *map(list, zip(*found.cam)), 1))
         keys.append(tag('li', swatch(1), tag('span', f'{names[1]} ({found.reference.label})')))
-    lines = [(style, line) for style, line in enumerate((found.method, found.cam)) if line]
+    if found.cut:
+        series.append(Series(_CUT_NAME, *map(list, zip(*found.cut.method)), 2))
+        keys.append(tag('li', swatch(2), tag('span', f'{found.cut.who} ({CUT_CURVE}@t)')))
+    curves = (found.method, found.cam, found.cut.method if found.cut else [])
+    lines = [(style, line) for style, line in enumerate(curves) if line]
     marks = [(*max(line, key=lambda point: point[1]), 'best', style) for style, line in lines]
     chart = threshold_chart(ids, series, marks, 'Score over delta_fg', x_label='delta_fg (threshold of the foreground)')
-    notes = [tag('p', line, cls='note') for line in (_method_context(sweep), _cam_context(found)) if line]
+    contexts = (_method_context(sweep), _cam_context(found), _cut_context(found))
+    notes = [tag('p', line, cls='note') for line in contexts if line]
     star = tag('p', 'Star: the best threshold, chosen with the masks.', cls='note')
     return tag('figure', tag('ul', keys, cls='keys'), chart, tag('figcaption', notes, star), cls='medium')
 
@@ -167,17 +188,51 @@ def _cam_context(found):
     return f'Classifier: {text}, seed {seed}, iteration {number(found.validation["iteration"])}.'
 
 
+def _cut_context(found):
+    if not found.cut:
+        return None
+    last = found.cut.validation
+    text = score_context(CUT_CURVE, last['context'], {})
+    seed = last['context'].get('seed', 'not recorded')
+    return f'Cut segmentation: {text}, seed {seed}, iteration {number(last["iteration"])}.'
+
+
 def _numbers(found, names):
     cam = {round(at, 6): value for at, value in found.cam}
     method = {round(at, 6): value for at, value in found.method}
-    rows = [[f'{at:g}', percent(method.get(at)), percent(cam.get(at)), _gap(method.get(at), cam.get(at))]
-            for at in sorted({*method, *cam})]  # fmt: skip
+    cut = {round(at, 6): value for at, value in (found.cut.method if found.cut else ())}
+    rows = [[f'{at:g}', percent(method.get(at)), percent(cam.get(at)), _gap(method.get(at), cam.get(at)),
+             *([percent(cut.get(at))] if cut else [])]
+            for at in sorted({*method, *cam, *cut})]  # fmt: skip
     caption = f'The same as numbers, in percent. {NONE} stands for a threshold that was not tried.'
-    return table(['delta_fg', names[0], names[1], 'Difference'], rows, caption, numeric=range(1, 4), cls='compact')
+    head = ['delta_fg', names[0], names[1], 'Difference', *(['Segmentation, cut'] if cut else [])]
+    return table(head, rows, caption, numeric=range(1, len(head)), cls='compact')
 
 
 def _gap(method, cam):
     return f'{method - cam:+.1f}' if is_number(method) and is_number(cam) else NONE
+
+
+def _common(method, cam):
+    """Threshold, method's score and CAM's score, where both have one."""
+    return [(at, score, value) for at, score in method for other, value in cam if abs(other - at) < _SAME]
+
+
+def _cut_best(found, sweep):
+    """Put the segmentation of the best trial, cut at each threshold, into the comparison, or a note without it."""
+    last = sweep.validation(sweep.best)
+    points = threshold_curve(last['metrics'], CUT_CURVE) if last else []
+    name = f'the best trial (delta_fg = {setting(sweep.best["params"].get(swept_key(sweep)))}, chosen with the masks)'
+    if not points:
+        found.notes.append(
+            f'The run of {name} did not record its segmentation cut at each threshold ({CUT_CURVE}@t), so only the '
+            'first way to read Figure 2 is shown.'
+        )
+        return
+    low, high = found.method[0][0] - _SAME, found.method[-1][0] + _SAME
+    within = [point for point in _common(points, found.cam) if low <= point[0] <= high]
+    who = f'Segmentation of {name}, cut at that threshold'
+    found.cut = Comparison(points, found.cam, within, found.reference, last, who)
 
 
 def _last(run):

@@ -19,8 +19,8 @@ TABLE_FILE = 'table.json'
 #: Keys of a validation that are scores, all in percent and the higher the better.
 _SCORE = re.compile(r'(iou|map|acc|dice|f1)(?![a-z])', re.IGNORECASE)
 _AT_THRESHOLD = re.compile(r'^(?P<part>.+)@(?P<threshold>\d*\.?\d+)$')
-#: Metric of the curve over the threshold.
-_CURVE = 'cam/mIoU'
+#: Metrics of the curves over the threshold: CAMs, and the segmentation's labels, cut as CAMs are.
+CAM_CURVE, CUT_CURVE = 'cam/mIoU', 'pseudo/mIoU'
 
 #: What parts of a record must be, where they are there: key to types, for each kind of file.
 _RUN_TYPES = {
@@ -193,15 +193,19 @@ def scores_of(metrics) -> dict[str, float]:
     }
 
 
-def threshold_curve(metrics) -> list[tuple[float, float]]:
-    """Threshold (0..1) and mIoU (percent) of a validation's ``cam/mIoU@t``, ascending in the threshold.
+def threshold_curve(metrics, metric: str = CAM_CURVE) -> list[tuple[float, float]]:
+    """Threshold (0..1) and mIoU (percent) of a validation's ``<metric>@t``, ascending in the threshold.
 
     Other scores at thresholds are none of it.
+
+    Args:
+        metrics (dict): Of the validation.
+        metric (str): ``cam/mIoU``, or ``pseudo/mIoU`` for the segmentation, where its probability is above t.
     """
     points = []
     for key, value in metrics.items():
         match = _AT_THRESHOLD.match(key)
-        if match and match['part'] == _CURVE and is_number(value):
+        if match and match['part'] == metric and is_number(value):
             points.append((float(match['threshold']), value))
     return sorted(points)
 

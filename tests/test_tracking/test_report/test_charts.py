@@ -50,6 +50,15 @@ def test_a_line_breaks_where_a_value_is_missing():
     assert (path.count('M'), path.count('L')) == (2, 2)
 
 
+def test_the_second_curve_of_a_run_has_open_markers():
+    lines = {hollow: LINE._replace(ys=[1.0, 2.0, 3.0], hollow=hollow) for hollow in (False, True)}
+    full, both = (charts.threshold_chart(Ids(), list(some), [], 'title') for some in ([lines[False]], lines.values()))
+    assert 'fill: var(--panel)' not in full and both.count('stroke-width: 1.1') == 1
+    assert 'fill: var(--panel)' in both and both.count('stroke-width: 1.7') == full.count('stroke-width: 1.7') == 1
+    for index in range(6):
+        assert 'var(--panel)' in charts.swatch(index, True) and 'var(--panel)' not in charts.swatch(index)
+
+
 def test_long_lines_are_averaged_and_gaps_stay():
     xs, ys = charts.thin(list(range(10)), [*range(9), None], limit=5)
     assert xs == [0.5, 2.5, 4.5, 6.5, 8.5] and ys[:4] == [0.5, 2.5, 4.5, 6.5] and math.isnan(ys[4])

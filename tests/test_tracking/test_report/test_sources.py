@@ -64,6 +64,8 @@ def test_scores_and_curve_of_a_validation(build):
     assert max(curve, key=lambda point: point[1]) == (0.3, 40.0)
     others = {'seg/mIoU@0.5': 1.0, 'pseudo/mIoU@0.05': 2.0, 'cls/mAP@5': 3.0, 'cam/acc@0.1': 4.0}
     assert threshold_curve({**others, **metrics}) == curve and threshold_curve(others) == []
+    assert threshold_curve({**others, **metrics}, 'pseudo/mIoU') == [(0.05, 2.0)]
+    assert scores_of(others) == {}
     assert scores_of({'mIoU': 1.0, 'aAcc': 2.0, 'time': 3.0, 'seg/mIoU': None}) == {'mIoU': 1.0, 'aAcc': 2.0}
 
 
