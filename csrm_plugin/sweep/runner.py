@@ -328,11 +328,9 @@ class Runner:
         return content
 
     def _write_report(self) -> None:
-        """Write the HTML report, where that part is there."""
-        try:
-            from ..tracking.report import write_sweep_report
-        except ImportError:
-            return
+        """Write the HTML report; a sweep is not lost for it."""
+        from ..tracking.report import write_sweep_report  # takes a second to import
+
         try:
             self.display.event(f'report: {write_sweep_report(self.folder)}')
         except Exception as error:
