@@ -30,11 +30,11 @@ def holder(journal):
     return process
 
 
-def acquired_within(lock, seconds):
+def acquire_in_thread(lock):
+    """An event that is set once the lock is there; the thread waits for it as long as the test process lives."""
     done = threading.Event()
-    thread = threading.Thread(target=lambda: (lock.acquire(), done.set()), daemon=True)
-    thread.start()
-    return done.wait(seconds)
+    threading.Thread(target=lambda: (lock.acquire(), done.set()), daemon=True).start()
+    return done
 
 
 def test_a_lock_is_waited_for_and_given_back(tmp_path):
@@ -55,21 +55,21 @@ def test_a_lock_is_waited_for_and_given_back(tmp_path):
 def test_the_lock_of_a_killed_process_is_free_at_once(tmp_path):
     journal = str(tmp_path / 'journal.log')
     process = holder(journal)
-    assert not acquired_within(OwnedLock(journal), 0.3)  # it lives
+    acquired = acquire_in_thread(OwnedLock(journal))
+    assert not acquired.wait(0.3)  # it lives
     os.kill(process.pid, signal.SIGKILL)
     process.join()
-    lock = OwnedLock(journal)
-    assert acquired_within(lock, 5)
+    assert acquired.wait(5)
 
 
 def test_the_lock_of_another_machine_is_free_after_a_while(tmp_path):
-    journal = str(tmp_path / 'journal.log')
-    os.symlink(json.dumps({**identity(), 'machine': 'far'}), f'{journal}.lock')
-    assert not acquired_within(OwnedLock(journal, grace=60), 0.3)
-    os.unlink(f'{journal}.lock')
-    os.symlink(json.dumps({**identity(), 'machine': 'further'}), f'{journal}.lock')
+    near, far = (str(tmp_path / name) for name in ('near.log', 'far.log'))
+    for journal in (near, far):
+        os.symlink(json.dumps({**identity(), 'machine': 'far'}), f'{journal}.lock')
     begin = time.monotonic()
-    assert acquired_within(OwnedLock(journal, grace=0.5), 5) and time.monotonic() - begin > 0.4
+    patient, acquired = (acquire_in_thread(OwnedLock(journal, grace)) for journal, grace in ((near, 60), (far, 0.5)))
+    assert acquired.wait(5) and time.monotonic() - begin > 0.4
+    assert not patient.is_set()
 
 
 def test_a_lock_that_was_taken_away_is_not_taken_from_the_next(tmp_path):
