@@ -29,7 +29,7 @@ def read_version():
 setup(
     name='csrm_plugin',
     version=read_version(),
-    description='CSRM for weakly supervised semantic segmentation, as a plugin of MMSegmentation',
+    description='CSRM and RML for weakly supervised semantic segmentation, as a plugin of MMSegmentation',
     long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     license='Apache-2.0',

@@ -1,4 +1,4 @@
-"""CSRM for weakly supervised semantic segmentation, as a plugin of MMSegmentation.
+"""CSRM and RML for weakly supervised semantic segmentation, as a plugin of MMSegmentation.
 
 Importing this package is all it takes: it checks the host packages, mends what they need on today's Python and
 torch, and registers every component in the registries of :mod:`mmseg`. Configs do it with

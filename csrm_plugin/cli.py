@@ -19,6 +19,7 @@ import traceback
 
 from mmengine.config import DictAction
 
+from .label_sources import SOURCES
 from .processes import DIE_WITH_PARENT, die_with_parent
 from .utils import UserError
 
@@ -117,7 +118,9 @@ def add_inference_arguments(parser):
         argparse.ArgumentParser: The same parser.
     """
     add = parser.add_argument
-    add('--source', choices=['cam', 'seg'], help="what labels are made from (default: the config's)")
+    add('--source', choices=list(SOURCES),
+        help='what labels are made from: CAMs, the segmentation, or CAMs that the model has propagated (default: the '
+        "config's)")  # fmt: skip
     add('--scales', type=float, nargs='+', metavar='S', default=[1.0],
         help='factors of the size that the config tests at (default: 1; the paper: 0.5 1 1.5 2)')  # fmt: skip
     add('--flip', action='store_true', help='see each scale mirrored as well')

@@ -16,6 +16,8 @@ from rich.table import Table
 from . import functional as F
 from .engine.testing import prepare_testing, report_of
 from .engine.training import prepare_training, run_training
+from .label_sources import describe_source
+from .refine import refinement_title
 from .tracking.report import write_report
 from .utils import UserError, write_json
 from .visualization import Panel, draw_sheet, overlay_cams, overlay_labels, save_picture
@@ -111,7 +113,7 @@ def train(config, options, folder, console) -> str:
     cfg.visualizer.vis_backends = [item for item in cfg.visualizer.vis_backends if item['type'] != 'WSSSWandbBackend']
     runner = run_training(cfg, QuietRunner, [ProgressHook(console)])
     crf = getattr(runner.model, 'crf', None)
-    if crf is not None:
+    if hasattr(crf, 'close'):  # the pool of dCRF
         crf.close()
     with open(osp.join(folder, 'last_checkpoint')) as file:
         return file.read().strip()
@@ -218,7 +220,7 @@ def context_line(reports, seed) -> str:
     sources = []
     for stage, splits in reports.items():
         pseudo = splits['val']['context']['pseudo_label']
-        how = 'segmentation' if pseudo['source'] == 'seg' else f'CAM at {pseudo["threshold"]:g}'
+        how = describe_source(pseudo['source'], pseudo.get('threshold'))
         sources.append(f'{stage} from the {how}')
     context = splits['val']['context']
     pictures = ' + '.join(str(splits[split]['context']['pictures']) for split in SPLITS)
@@ -268,12 +270,12 @@ def _sheet_row(before, after, csrm, metainfo):
     pseudo = csrm.training_labels(picture, after.cam_logits.data, labels[0]).numpy()
     predicted, truth = (value.data[0].cpu().numpy() for value in (after.pred_sem_seg, after.gt_sem_seg))
     names = ', '.join(name for name, there in zip(metainfo['classes'][1:], labels[0] > 0) if there)
-    refined = 'CAM' if csrm.crf is None else 'CAM + dCRF'
+    refined = refinement_title(csrm.crf)
     return [
         Panel(picture, f'{after.img_id}: {names}'),
         Panel(overlay_cams(picture, cams[0][0].numpy(), palette), 'CAM of the classifier'),
         Panel(overlay_cams(picture, cams[1][0].numpy(), palette), 'CAM of CSRM'),
-        Panel(overlay_labels(picture, pseudo, palette), f"CSRM's pseudo label ({refined}, labels given)"),
+        Panel(overlay_labels(picture, pseudo, palette), f"CSRM's pseudo label (CAM, {refined}, labels given)"),
         Panel(overlay_labels(picture, predicted, palette), "CSRM's segmentation (no labels given)"),
         Panel(overlay_labels(picture, truth, palette), 'truth'),
     ]

@@ -13,6 +13,7 @@ from rich.table import Table
 from .cli import OptionsAction
 from .engine.config import load_config
 from .engine.training import check_load_from, find_latest_checkpoint
+from .label_sources import describe_source
 from .pipeline import cards
 from .pipeline.runner import content_of, only_one
 from .pipeline.stages import MODEL_CODE
@@ -186,7 +187,7 @@ def _stands_on(context) -> str:
         parts.append(f"the {context['weights']}'s weights")
     pseudo = context.get('pseudo_label') or {}
     if pseudo.get('source'):
-        how = 'segmentation' if pseudo['source'] == 'seg' else f'CAM at {pseudo["threshold"]:g}'
+        how = describe_source(pseudo['source'], pseudo.get('threshold'))
         parts.append(f'pseudo labels from the {how}, restricted to the image-level labels')
     if context.get('cam_threshold_chosen_with_masks'):
         parts.append('cam/mIoU at the best threshold of each seed, chosen with the masks')

@@ -3,18 +3,22 @@
 import json
 import pathlib
 
+import numpy as np
 import pytest
 import torch
+from mmcv.transforms import Compose
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmseg.models import EncoderDecoder
 from mmseg.models.decode_heads import DepthwiseSeparableASPPHead
 from mmseg.registry import DATASETS, MODELS
+from PIL import Image
 
 from csrm_plugin.engine.testing import prepare_testing, run_test
 from csrm_plugin.engine.training import prepare_training
 from csrm_plugin.models.decode_heads import DeepLabV2Head
+from csrm_plugin.models.segmentors import WSSSSegmentor
 
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIGS = sorted(path for path in (ROOT / 'mmcfg').rglob('*.py') if '_base_' not in path.parts)
@@ -52,14 +56,17 @@ def verification_config(request):
 
 
 def test_all_methods_and_data_sets_are_there():
-    wanted = {f'{method}_{data}.py' for method in ('cam', 'puzzle', 'csrm') for data in ('voc', 'coco', 'msrc', 'demo')}
+    methods, data_sets = ('cam', 'puzzle', 'csrm', 'rml'), ('voc', 'coco', 'msrc', 'demo')
+    wanted = {f'{method}_{data}.py' for method in methods for data in data_sets}
     wanted |= {'csrm_voc_released.py'}
     wanted |= {f'deeplabv2_{which}_pseudo.py' for which in ('r101_voc', 'r101_coco', 'mobilenetv2_msrc', 'r18_demo')}
     wanted |= {
         f'deeplabv3plus_{which}_pseudo.py' for which in ('rs269_voc', 'rs269_coco', 'mobilenetv2_msrc', 'r18_demo')
     }
     assert wanted <= set(NAMES)
-    assert sum(name.startswith('ablations/csrm_msrc') for name in NAMES) == 4
+    for method in ('csrm', 'rml'):
+        for data in ('msrc', 'voc'):
+            assert sum(name.startswith(f'ablations/{method}_{data}') for name in NAMES) == 4
 
 
 def test_promised_keys_exist(config):
@@ -92,7 +99,9 @@ def test_training_pipeline_names_no_step_that_reads_masks(weak_config):
 
 
 def test_model_is_built_and_counts_classes_like_the_data_set(weak_config):
-    with torch.device('meta'):
+    # The host computes with tensors while it builds a MixVisionTransformer: that one needs storage.
+    transformer = 'VisionTransformer' in weak_config.model.backbone.type
+    with torch.device('cpu' if transformer else 'meta'):
         model = MODELS.build(weak_config.model)
     classes = DATASETS.get(weak_config.train_dataloader.dataset.type).METAINFO['classes']
     network = getattr(model, 'student', model)
@@ -134,6 +143,79 @@ def test_released_config_changes_what_the_released_code_changes():
     # sigma stays at 0.5, the weight of the term rises instead
     attributes = [hook.get('attribute') for hook in config.custom_hooks]
     assert 'sigma_s2c' not in attributes and 'loss_s2c.loss_weight' in attributes
+
+
+@pytest.mark.parametrize('name', [name for name in NAMES if name.startswith('rml')])
+def test_rml_settings_that_sweeps_vary_are_in_the_config(name):
+    config = load(name)
+    assert config.model.type == 'RML' and 'load_from' in config
+    assert 0 <= config.model.pseudo_label.bg_threshold <= config.model.pseudo_label.fg_threshold <= 1
+    for level in ('loss_instance', 'loss_feature', 'loss_pixel'):
+        assert 0 < config.model[level].loss_weight <= 1
+    assert 'WarmupHook' in [hook.type for hook in config.custom_hooks]
+    assert config.optim_wrapper.constructor == 'TrainableOptimWrapperConstructor'
+    assert config.val_evaluator.pseudo_label.source == 'propagated'
+
+
+@pytest.mark.parametrize('data', ['voc', 'msrc'])
+def test_rml_ablation_adds_a_level_to_each_row(data):
+    rows = ['0_classifier', '1_instance', '2_feature', '3_pixel']
+    levels = ['loss_instance', 'loss_feature', 'loss_pixel']
+    whole = load(f'rml_{data}.py')
+    for count, row in enumerate(rows):
+        model = load(f'ablations/rml_{data}_{row}.py').model
+        assert [model[level] is not None for level in levels] == [index < count for index in range(3)]
+        assert all(model[level] == whole.model[level] for level in levels[:count])
+
+
+@pytest.mark.parametrize(('data', 'epochs', 'side'), [('voc', 7, 500), ('coco', 4, 640)])
+def test_rml_has_the_known_settings(data, epochs, side):
+    config = load(f'rml_{data}.py')
+    assert config.global_batch_size == config.train_dataloader.batch_size == 4
+    assert config.train_cfg.max_epochs == epochs
+    optimizer = config.optim_wrapper.optimizer
+    assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ('AdamW', 6e-5, 0.01)
+    keys = config.optim_wrapper.paramwise_cfg.custom_keys
+    assert {name: key.lr_mult for name, key in keys.items()} == dict(cam_head=10, affinity_head=10, context_head=10)
+    linear, poly = config.param_scheduler
+    assert (linear.type, linear.end, linear.by_epoch) == ('LinearLR', 1500, False)
+    assert (poly.type, poly.power) == ('PolyLR', 1.0) and 'end' not in poly  # follows an overridden max_epochs
+    assert [(hook.type, hook.iters) for hook in config.custom_hooks] == [('WarmupHook', 2000)]
+    model = MODELS.build(config.model)
+    assert tuple(model.backbone.strides) == (4, 2, 2, 1) and model.cam_head.pooling == 'max'
+    assert model.affinity_head.num_maps == 2 * 8 and model.context_head.channels == 15
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    assert not any('norm' in name for name in trained if name.startswith('backbone'))
+    assert [step.get('scale') for step in config.test_dataloader.dataset.pipeline if step.type == 'Resize'] == [
+        (side, side)
+    ]
+    assert len(config.tta_pipeline[1].transforms[0]) == len(config.tta_context.scales)
+
+
+@pytest.mark.parametrize('size', [(90, 120), (700, 560)])
+def test_rml_crops_carry_their_padding(size, tmp_path):
+    config = load('rml_voc.py')
+    picture = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
+    Image.fromarray(picture).save(tmp_path / 'picture.png')
+    steps = list(config.train_dataloader.dataset.pipeline)
+    resize = next(step for step in steps if step.type == 'RandomResize')
+    assert resize.scale == (500, 500) and resize.ratio_range == (0.5, 2.0) and resize.keep_ratio
+    resize.ratio_range = (0.5, 0.5) if size[0] < 320 else (2.0, 2.0)
+    labels = np.zeros(20, dtype=np.float32)
+    labels[[3, 7]] = 1
+    info = dict(img_path=str(tmp_path / 'picture.png'), image_labels=labels, seg_fields=[], reduce_zero_label=False)
+    packed = Compose(steps)(info)
+    height, width = packed['inputs'].shape[1:]
+    assert (height, width) == ((188, 250) if size[0] < 320 else (320, 320))  # a box of 250, or of 1000 and cut
+    preprocessor = MODELS.build(config.model.data_preprocessor)
+    batch = preprocessor({key: [value] for key, value in packed.items()}, training=True)
+    assert batch['inputs'].shape == (1, 3, 320, 320)
+    (sample,) = batch['data_samples']
+    assert sample.gt_image_labels.multi_hot.tolist() == labels.tolist()
+    assert tuple(sample.padding_size) == (0, 320 - width, 0, 320 - height)
+    valid = WSSSSegmentor.valid_pixels(batch['inputs'], batch['data_samples'])[0]
+    assert valid[:height, :width].all() and valid.sum() == height * width
+    assert not batch['inputs'][0, :, ~valid].any()  # the mean colour
 
 
 def test_verification_trains_on_label_maps_and_is_scored_with_masks(verification_config):

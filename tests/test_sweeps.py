@@ -9,11 +9,16 @@ from csrm_plugin.cli import OptionsAction, add_config_arguments
 from csrm_plugin.engine.config import load_config
 from csrm_plugin.pipeline.cards import config_settings
 
-NAMES = ('ablation', 'alpha', 'csrm_bayes', 'delta_fg', 'loss_weights')
+NAMES = ('ablation', 'alpha', 'csrm_bayes', 'delta_fg', 'loss_weights', 'rml_ablation', 'rml_bayes')
 KEYS = {
     'name', 'description', 'project', 'program', 'method', 'metric', 'parameters', 'command', 'run_cap',
     'early_terminate',
 }  # fmt: skip
+
+
+def method(name):
+    """Whose settings a file varies: the name that the configs begin with."""
+    return 'rml' if name.startswith('rml') else 'csrm'
 
 
 @pytest.fixture(params=NAMES)
@@ -47,10 +52,11 @@ def test_every_file_can_be_read_and_none_is_missing(root):
 
 
 def test_files_say_what_is_logged_and_how_to_run_it(sweep):
+    config = f'mmcfg/{method(sweep["name"])}_voc.py'
     assert set(sweep) <= KEYS
     assert sweep['metric'] == {'name': 'pseudo/mIoU', 'goal': 'maximize'}
     assert sweep['command'] == [
-        '${env}', 'python', 'tools/train.py', 'mmcfg/csrm_voc.py', '--cfg-options', '${args_no_hyphens}'
+        '${env}', 'python', 'tools/train.py', config, '--cfg-options', '${args_no_hyphens}'
     ]  # fmt: skip
     assert sweep['program'] == 'tools/train.py'
     assert sweep['method'] == 'grid' or sweep['run_cap'] > 1
@@ -62,9 +68,11 @@ def test_files_say_what_is_logged_and_how_to_run_it(sweep):
             assert 0 < parameter['min'] < parameter['max']
 
 
-@pytest.mark.parametrize('config, bounds', [('csrm_voc', (min, max)), ('csrm_demo', (min,))])
-def test_every_trial_can_be_configured(sweep, root, config, bounds):
-    command = [part.replace('mmcfg/csrm_voc.py', str(root / 'mmcfg' / f'{config}.py')) for part in sweep['command']]
+@pytest.mark.parametrize('data, bounds', [('voc', (min, max)), ('demo', (min,))])
+def test_every_trial_can_be_configured(sweep, root, data, bounds):
+    name = method(sweep['name'])
+    config = str(root / 'mmcfg' / f'{name}_{data}.py')
+    command = [part.replace(f'mmcfg/{name}_voc.py', config) for part in sweep['command']]
     for bound in bounds:
         values = {key: bound(ends(parameter)) for key, parameter in sweep['parameters'].items()}
         args = read(as_agent(command, values))
@@ -75,22 +83,24 @@ def test_every_trial_can_be_configured(sweep, root, config, bounds):
 
 
 def test_the_paper_is_among_the_trials(root):
-    paper = config_settings(load_config(str(root / 'mmcfg' / 'csrm_voc.py')))
     for name in NAMES:
+        paper = config_settings(load_config(str(root / 'mmcfg' / f'{method(name)}_voc.py')))
         parameters = yaml.safe_load((root / 'sweeps' / f'{name}.yaml').read_text())['parameters']
         for key, parameter in parameters.items():
             if name in ('delta_fg', 'alpha'):
                 assert paper[key] in parameter['values']
-            elif name != 'ablation':
+            elif not name.endswith('ablation'):
                 assert parameter['min'] < paper[key] < parameter['max']
 
 
-def test_ablation_is_table_1(root):
-    values = yaml.safe_load((root / 'sweeps' / 'ablation.yaml').read_text())['parameters']['model']['values']
-    rows = sorted((root / 'mmcfg' / 'ablations').glob('csrm_voc_*.py'))
+@pytest.mark.parametrize('name', ['ablation', 'rml_ablation'])
+def test_ablation_is_that_of_the_configs(root, name):
+    values = yaml.safe_load((root / 'sweeps' / f'{name}.yaml').read_text())['parameters']['model']['values']
+    rows = sorted((root / 'mmcfg' / 'ablations').glob(f'{method(name)}_voc_*.py'))
     assert len(values) == len(rows) == 4
     for value, row in zip(values, rows):
-        cfg = load_config(str(root / 'mmcfg' / 'csrm_voc.py'), {'model': OptionsAction.parse_value(value)})
+        config = str(root / 'mmcfg' / f'{method(name)}_voc.py')
+        cfg = load_config(config, {'model': OptionsAction.parse_value(value)})
         assert config_settings(cfg) == config_settings(load_config(str(row)))
 
 
@@ -99,10 +109,12 @@ def test_the_command_for_several_gpus_is_understood(root, sweep, request):
     lines = (root / 'sweeps' / f'{name}.yaml').read_text().splitlines()
     start = lines.index('# Several GPUs per trial:') + 1
     command = yaml.safe_load('\n'.join(line[2:] for line in lines[start:]))['command']
-    assert command[:4] == ['${env}', 'torchrun', '--standalone', '--nproc_per_node=4']
+    processes = {'csrm': 4, 'rml': 2}[method(name)]
+    assert command[:4] == ['${env}', 'torchrun', '--standalone', f'--nproc_per_node={processes}']
     values = {key: ends(parameter)[0] for key, parameter in sweep['parameters'].items()}
     args = read(as_agent(command, values))
-    assert (args.config, args.launcher, set(args.cfg_options)) == ('mmcfg/csrm_voc.py', 'pytorch', set(values))
+    config = f'mmcfg/{method(name)}_voc.py'
+    assert (args.config, args.launcher, set(args.cfg_options)) == (config, 'pytorch', set(values))
 
 
 def test_the_local_runner_takes_the_same_files(root, sweep, request):

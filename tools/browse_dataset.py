@@ -1,4 +1,4 @@
-"""Draw what the student really sees: pictures, weak labels, CAMs, pseudo labels, and both after ClassMix."""
+"""Draw what a model really learns from: pictures, weak labels, CAMs, pseudo labels, and both after mixing."""
 
 import argparse
 
@@ -10,7 +10,8 @@ def build_parser():
     parser.add_argument('config', help='config file, for example mmcfg/csrm_demo.py')
     parser.add_argument(
         '--checkpoint', metavar='FILE',
-        help="weights of CSRM or a classifier (default: the config's load_from; without it, random ones)")  # fmt: skip
+        help="weights of the model, or of a classifier that it starts from (default: the config's load_from; without "
+        'it, random ones)')  # fmt: skip
     parser.add_argument('--out', metavar='DIR', help='folder for the PNGs (default: work_dirs/<name>/browse)')
     parser.add_argument('--count', type=int, default=8, metavar='N', help='number of pictures (default: 8)')
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""Run everything from image-level labels to the table: data, classifier, CSRM, pseudo labels, verification."""
+"""Run everything from image-level labels to the table: data, trainings, pseudo labels, verification."""
 
 import argparse
 import os.path as osp

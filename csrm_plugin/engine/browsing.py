@@ -1,4 +1,4 @@
-"""Draw what the student really sees: training batches after the pipeline, the teacher and ClassMix."""
+"""Draw what a model really learns from: training batches after the pipeline, with what the model makes of them."""
 
 import contextlib
 import itertools
@@ -14,7 +14,7 @@ from mmengine.runner import Runner, load_checkpoint, set_random_seed
 from mmseg.registry import MODELS
 
 from .. import functional as F
-from ..models.segmentors import CSRM, CAMClassifier, PuzzleCAM
+from ..models.segmentors import WSSSSegmentor
 from ..utils import UserError
 from ..visualization import Panel, draw_row, draw_sheet, overlay_cams, overlay_labels, save_picture, tile_lines
 from .config import load_config
@@ -29,7 +29,7 @@ def browse(config, checkpoint=None, out_dir=None, count=8, cfg_options=None) -> 
     """Draw training pictures: one PNG per picture, and ``contact_sheet.png`` with the first of them.
 
     Args:
-        config (str): Config file of a :class:`CSRM` or :class:`CAMClassifier`.
+        config (str): Config file of a :class:`WSSSSegmentor`.
         checkpoint (str, optional): Weights; defaults to the config's ``load_from``.
         out_dir (str, optional): Defaults to ``browse`` in the work directory of the config.
         count (int): Number of pictures, at least 1; at most those of one epoch are drawn.
@@ -71,22 +71,18 @@ def _build(cfg):
     """Loader and model (on the CPU, with the weights of ``cfg.load_from`` if any)."""
     loader_cfg = cfg.train_dataloader.copy()
     loader_cfg.update(num_workers=0, persistent_workers=False)
-    if 'crf' in cfg.model.get('pseudo_label', {}) and cfg.model.pseudo_label.crf is not None:
+    if (cfg.model.get('pseudo_label') or {}).get('crf') is not None:
         cfg.model.pseudo_label.crf.workers = 0
     loader = Runner.build_dataloader(loader_cfg, seed=0)
     model = MODELS.build(cfg.model)
-    if not isinstance(model, (CSRM, CAMClassifier)):
-        raise UserError(f'`{type(model).__name__}` cannot be browsed: only CSRM and CAM classifiers can')
+    if not isinstance(model, WSSSSegmentor):
+        raise UserError(
+            f'`{type(model).__name__}` cannot be browsed: only models that learn from image-level labels can'
+        )
     with _quiet():
         model.init_weights()
         if cfg.load_from:
             load_checkpoint(model, cfg.load_from, map_location='cpu', logger='current')
-    if not cfg.load_from and isinstance(model, CSRM):
-        print_log(
-            'No --checkpoint and no load_from: CAMs and pseudo labels are of a CAM head with random weights.',
-            logger='current',
-            level=logging.WARNING,
-        )
     return loader, model.eval()
 
 
@@ -105,67 +101,62 @@ def _quiet():
 @torch.no_grad()
 def _rows(loader, model, metainfo, has_weights):
     """Yield (img_id, panels) for the pictures of one epoch."""
-    show = _csrm_rows if isinstance(model, CSRM) else _classifier_rows
+    warned = has_weights
     for batch in loader:
         batch = model.data_preprocessor(batch, True)
-        rows = show(model, batch['inputs'], batch['data_samples'], metainfo, has_weights)
-        for sample, row in zip(batch['data_samples'], rows):
+        inputs, data_samples = batch['inputs'], batch['data_samples']
+        view = model.training_view(inputs, data_samples)
+        if not warned and view is not None and view.pseudo_labels is not None:
+            text = 'No --checkpoint and no load_from: CAMs and pseudo labels are of a CAM head with random weights.'
+            print_log(text, logger='current', level=logging.WARNING)
+            warned = True
+        rows = _view_rows(model, view, inputs, data_samples, metainfo, has_weights)
+        for sample, row in zip(data_samples, rows):
             yield str(sample.metainfo.get('img_id', osp.basename(sample.metainfo['img_path']))), row
 
 
-def _csrm_rows(model, inputs, data_samples, metainfo, has_weights):
-    """Per picture: input, CAM, pseudo label, mixed picture, mixed pseudo label."""
-    palette = metainfo['palette']
-    model.warmup_factor = 0  # the segmentation of the teacher is not drawn
-    plain = model.weak_targets(inputs, data_samples)
-    mixed = model.mix(plain)
-    cams = model.teacher.cam_head(model.teacher.extract_feat(inputs))
-    probs = F.normalize_cam(cams, inputs.shape[2:], plain.labels, model.align_corners).numpy()
-    pictures, mixed_pictures = (model.pictures(value.inputs).numpy() for value in (plain, mixed))
-    settings = model.pseudo_label
-    refined = 'no dCRF' if model.crf is None else 'dCRF'
-    limits = f'fg > {settings.fg_threshold:g}, bg < {settings.bg_threshold:g}, {refined}'
-    whose = "teacher's CAM" if has_weights else 'CAM of RANDOM weights'
+def _view_rows(model, view, inputs, data_samples, metainfo, has_weights):
+    """Per picture: input and, as far as the model makes them, CAM, pseudo label, mixed picture and mixed label."""
+    labels, palette = model.image_labels(data_samples, inputs.device), metainfo['palette']
+    pictures, size = model.pictures(inputs).numpy(), inputs.shape[2:]
+    # CAMs of random weights show something only where labels are made from them.
+    shown = view is not None and (has_weights or view.pseudo_labels is not None)
+    probs = F.normalize_cam(view.cam, size, labels, model.align_corners).numpy() if shown else None
+    mixed_rows = _mixed_rows(model, view, inputs, labels, metainfo) if view is not None and view.mixed else None
     for i, sample in enumerate(data_samples):
-        own, pasted = plain.labels[i] > 0, (mixed.labels[i] > 0) & ~(plain.labels[i] > 0)
-        labels, mixed_labels = (_to_size(value.pseudo_labels[i], inputs.shape[2:]) for value in (plain, mixed))
+        caption = f'input {sample.metainfo.get("img_id", "")}\nlabels: {_names(labels[i] > 0, metainfo)}'
+        picture = pictures[i]
+        if view is not None and view.tiles:
+            picture = tile_lines(picture, view.tiles)
+            caption += f'\nwhite lines: the {view.tiles} x {view.tiles} tiles'
+        row = [Panel(picture, caption)]
+        if probs is not None:
+            whose = view.whose if has_weights else 'CAM of RANDOM weights'
+            row.append(Panel(overlay_cams(pictures[i], probs[i], palette), f'{whose}, strongest class of the labels'))
+        if view is not None and view.pseudo_labels is not None:
+            made = _to_size(view.pseudo_labels[i], size)
+            text = f'pseudo label: {view.how}; {_shares(made)}'
+            row.append(Panel(overlay_labels(pictures[i], made, palette), text))
+        yield row + (next(mixed_rows) if mixed_rows else [])
+
+
+def _mixed_rows(model, view, inputs, labels, metainfo):
+    """Per picture: the mixed picture and its pseudo label."""
+    mixed, palette = view.mixed, metainfo['palette']
+    pictures = model.pictures(mixed.inputs).numpy()
+    for i, picture in enumerate(pictures):
+        own, pasted = labels[i] > 0, (mixed.labels[i] > 0) & ~(labels[i] > 0)
         new = 'nothing pasted'
-        if (plain.inputs[i] != mixed.inputs[i]).any():
+        if (inputs[i] != mixed.inputs[i]).any():
             new = (
                 f'own: {_names(own, metainfo)}; pasted: {_names(pasted, metainfo) if pasted.any() else "no new class"}'
             )
+        made = _to_size(mixed.pseudo_labels[i], inputs.shape[2:])
+        text = f'mixed pseudo label: {_names(mixed.labels[i] > 0, metainfo)}; {_shares(made)}'
         yield [
-            Panel(pictures[i], f'input {sample.metainfo.get("img_id", "")}\nlabels: {_names(own, metainfo)}'),
-            Panel(overlay_cams(pictures[i], probs[i], palette), f'{whose}, strongest class of the labels'),
-            Panel(
-                overlay_labels(pictures[i], labels, palette),
-                f'pseudo label: {limits}; {_shares(labels)}',
-            ),
-            Panel(mixed_pictures[i], f'mixed picture (what the student sees)\n{new}'),
-            Panel(
-                overlay_labels(mixed_pictures[i], mixed_labels, palette),
-                f'mixed pseudo label: {_names(mixed.labels[i] > 0, metainfo)}; {_shares(mixed_labels)}',
-            ),
+            Panel(picture, f'mixed picture (what the student sees)\n{new}'),
+            Panel(overlay_labels(picture, made, palette), text),
         ]
-
-
-def _classifier_rows(model, inputs, data_samples, metainfo, has_weights):
-    """Per picture: input (with the tiles of Puzzle-CAM) and, where there are weights, the CAM."""
-    labels = model.image_labels(data_samples, inputs.device)
-    pictures = model.pictures(inputs).numpy()
-    probs = F.normalize_cam(model._forward(inputs), inputs.shape[2:], labels).numpy() if has_weights else None
-    for i, sample in enumerate(data_samples):
-        caption = f'input {sample.metainfo.get("img_id", "")}\nlabels: {_names(labels[i] > 0, metainfo)}'
-        shown = pictures[i]
-        if isinstance(model, PuzzleCAM):
-            shown = tile_lines(shown, model.tiles)
-            caption += f'\nwhite lines: the {model.tiles} x {model.tiles} tiles'
-        row = [Panel(shown, caption)]
-        if probs is not None:
-            row.append(
-                Panel(overlay_cams(pictures[i], probs[i], metainfo['palette']), 'CAM, strongest class of the labels')
-            )
-        yield row
 
 
 def _to_size(labels, size) -> np.ndarray:
@@ -175,15 +166,8 @@ def _to_size(labels, size) -> np.ndarray:
 
 def _settings(model, load_from) -> str:
     """What the pictures were made with, in one line."""
-    weights = load_from or 'random (no checkpoint)'
-    if not isinstance(model, CSRM):
-        return f'weights: {weights}'
-    pseudo, crf = model.pseudo_label, model.crf
-    refined = 'no dCRF' if crf is None else f'dCRF with {crf.iterations} iterations'
-    return (
-        f'weights: {weights}, teacher; fg_threshold {pseudo.fg_threshold:g}, bg_threshold {pseudo.bg_threshold:g} '
-        f'(between the two: hatched), {refined}; mix_prob {model.mix_prob:g}'
-    )
+    weights = f'weights: {load_from or "random (no checkpoint)"}'
+    return f'{weights}, {model.training_note}' if model.training_note else weights
 
 
 def _names(present, metainfo) -> str:

@@ -34,8 +34,7 @@ from torch import Tensor, nn
 from ..datasets.transforms import PackWSSSInputs
 from ..datasets.voc_layout import shorten, voc_palette
 from ..models.checkpoint_io import read_checkpoint, unwrap_state_dict
-from ..models.segmentors.csrm import CSRM
-from ..models.segmentors.teacher_student import TeacherStudent
+from ..models.segmentors import TeacherStudent, WSSSSegmentor
 from ..utils import UserError, write_json
 from ..version import __version__
 from .config import load_config
@@ -137,23 +136,28 @@ def build_original(cfg, config, network=None):
     """
     settings = _settings(cfg)
     kind = MODELS.get(settings['type'])
-    if isinstance(kind, type) and issubclass(kind, CSRM):
-        # Neither takes part in a prediction; dCRF wants a package, and the bank much memory.
-        settings['pseudo_label'] = dict(settings.get('pseudo_label') or {}, crf=None)
-        settings['bank_capacity'] = 1
+    if isinstance(kind, type) and issubclass(kind, WSSSSegmentor):
+        settings = kind.prediction_settings(settings)
     model = MODELS.build(Config(dict(model=settings)).model)
     if isinstance(model, TeacherStudent) and isinstance(model.predictor, EncoderDecoder):
         if network is not None:
             model.test_cfg['network'] = network
         return model, model.predictor, model.test_cfg['network']
     if type(model) is not EncoderDecoder:
-        raise UserError(
-            f'`{config}` is a {settings["type"]}, which has no segmentation branch to export; give the config and '
-            'checkpoint of a CSRM (csrm_*) or a segmentation network (EncoderDecoder)'
-        )
+        raise UserError(_no_network(model, settings['type'], config))
     if network is not None:
         raise UserError(f'--network {network}: `{config}` is a plain EncoderDecoder, without teacher and student')
     return model, model, None
+
+
+def _no_network(model, kind, config) -> str:
+    """Why a model has no plain network to write, and what else there is."""
+    if type(model).encode_decode is WSSSSegmentor.encode_decode:
+        lacks, mend = 'has no segmentation branch', 'give the config and checkpoint of a model that has one'
+    else:
+        lacks = 'segments without a decoder, by what it does with its CAMs, so that there is no `EncoderDecoder`'
+        mend = 'use it as it is (tools/predict.py, init_model), or export a network that learnt from its labels'
+    return f'`{config}` is a {kind}, which {lacks} to export; {mend}'
 
 
 def load_weights(module, path, prefix, config) -> dict:

@@ -93,6 +93,9 @@ def report_of(runner, metrics, loop='test'):
     if loop == 'test':
         context['checkpoint'] = runner.cfg.load_from
         context['tta'] = 'tta_pipeline' in runner.cfg and dataset.pipeline == runner.cfg.tta_pipeline
+    note = getattr(unwrapped(runner.model), 'segmentation_note', None)
+    if note is not None:
+        context['segmentation'] = note
     trained_on = ((runner.cfg.get('train_dataloader') or {}).get('dataset') or {}).get('pseudo_label_dir')
     if trained_on is not None:  # of a network that learnt from label maps, as the config says it now
         context['pseudo_label_dir'] = trained_on
@@ -113,9 +116,14 @@ def _split_of(ann_file) -> str | None:
 
 def weights_of(model) -> str | None:
     """Which network of a model predicts: ``'teacher'`` or ``'student'``; None where there is only one."""
-    while hasattr(model, 'module'):  # DistributedDataParallel, test-time augmentation
+    return (getattr(unwrapped(model), 'test_cfg', None) or {}).get('network')
+
+
+def unwrapped(model):
+    """The segmentor itself, without DistributedDataParallel or test-time augmentation around it."""
+    while hasattr(model, 'module'):
         model = model.module
-    return (getattr(model, 'test_cfg', None) or {}).get('network')
+    return model
 
 
 class SavePredictions(Hook):

@@ -23,6 +23,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..datasets import COCO14WSSSDataset, MSRCDataset, SyntheticWSSSDataset, VOC12WSSSDataset, label_folder, voc_layout
+from ..label_sources import CAM_SOURCES
 from ..pipeline.progress import track
 from ..processes import run_unordered
 from ..utils import MissingFileError, UserError
@@ -39,8 +40,8 @@ _ALIASES = {'voc12': 'voc', 'coco14': 'coco', 'synthetic': 'demo'}
 
 #: What a number stands on, taken from the settings in `labels.json`; None where it is not known.
 CONTEXT_KEYS = (
-    'source', 'scales', 'flip', 'crf', 'threshold', 'bg_threshold', 'restricted', 'sepl', 'weights', 'config',
-    'checkpoint',
+    'source', 'scales', 'flip', 'crf', 'threshold', 'bg_threshold', 'restricted', 'sepl', 'weights', 'segmentation',
+    'config', 'checkpoint',
 )  # fmt: skip
 UNCERTAIN_POLICY = (
     'a pixel predicted as 255 is a miss of its true class and no false positive of any class; '
@@ -103,7 +104,7 @@ def evaluate_label_folder(
             '(--classes names them)', file=sys.stderr)  # fmt: skip
     _require_pixels(counts.counted)
     curve = _curve_report(plan, counts, grid, fixed) if grid else {}
-    matrix, chosen = _main_matrix(plan, counts, len(names), curve)
+    matrix, chosen = _main_matrix(plan, counts, len(names), curve, settings['source'])
     context = dict(
         pred_dir=str(pred_dir), gt_dir=str(gt_dir), split=voc_layout.split_name(str(split_file)),
         split_file=str(split_file), pictures=len(ids), classes=list(names), classes_from=classes_from, unit='percent',
@@ -530,7 +531,7 @@ def _curve_report(plan, counts, grid, fixed):
     )
 
 
-def _main_matrix(plan, counts, num_classes, curve):
+def _main_matrix(plan, counts, num_classes, curve, source):
     """The matrix (K, K + 1) that the scores are from, and what is to be said about it in the context."""
     if plan.use_labels:
         columns = [*range(num_classes), voc_layout.IGNORE_INDEX]
@@ -538,8 +539,10 @@ def _main_matrix(plan, counts, num_classes, curve):
     chosen = curve['fixed'] or curve['best']
     matrix = counts.curve[plan.thresholds.index(chosen['threshold'])]
     # CAMs are saved before dCRF, SEPL and the making of labels by two thresholds, whatever the label maps went through.
-    said = dict(
-        scores_of='CAMs', source='cam', crf=False, sepl=None, bg_threshold=None, threshold=chosen['threshold'],
+    # Beside labels from the segmentation they are the plain ones.
+    said = dict(source=source) if source in CAM_SOURCES else dict(source='cam', segmentation=None)
+    said |= dict(
+        scores_of='CAMs', crf=False, sepl=None, bg_threshold=None, threshold=chosen['threshold'],
         threshold_chosen_with=chosen['chosen_with'])  # fmt: skip
     return _with_uncertain(matrix), said
 
@@ -600,6 +603,8 @@ def _context_lines(report):
         f'source: {_said(context["source"])}, scales: {_said(context["scales"])}, flip: {_said(context["flip"])}, '
         f'CRF: {_said(context["crf"])}, threshold: {threshold}, weights: {_said(context["weights"])}'
     )
+    if context['segmentation']:
+        yield f'segmentation: {context["segmentation"]}'
     if context['sepl']:
         yield f'SEPL: {context["sepl"]}'
     yield f'config: {_said(context["config"])}, checkpoint: {_said(context["checkpoint"])}'

@@ -10,31 +10,39 @@ from mmseg.registry import METRICS
 from prettytable import PrettyTable
 
 from ..functional import normalize_cam, restrict_probs, threshold_cams
+from ..label_sources import CAM_SOURCES, SOURCES
 from ..utils import UserError
+from .affinity import affinity_histograms, grid_classes, histogram_auc
 from .confusion import CAM_THRESHOLDS, cam_confusion, confusion_matrix, iou, mean_iou
 from .multi_label import mean_average_precision
+
+#: Where the maps of each source are in a data sample.
+_FIELDS = {'cam': 'cam_logits', 'seg': 'seg_logits', 'propagated': 'propagated_cam'}
 
 
 @METRICS.register_module()
 class WSSSMetric(BaseMetric):
-    """``cam/mIoU``, ``seg/mIoU``, ``pseudo/mIoU`` and ``cls/mAP``, in percent, with what each stands on.
+    """``cam/mIoU``, ``seg/mIoU``, ``pseudo/mIoU``, ``cls/mAP`` and ``affinity/AUC``, in percent, with their context.
 
     - ``cam/mIoU``: CAMs (Eq. 2) restricted to the image-level labels, no CRF, at the best of the thresholds 0.05 to
       0.95. The best one is chosen with the masks; ``cam/threshold`` says which.
     - ``seg/mIoU``: argmax of the segmentation branch over all classes.
     - ``pseudo/mIoU``: labels as ``pseudo_label`` says, restricted to the image-level labels, at a fixed threshold. For
       labels from the segmentation also ``pseudo/mIoU@t``: foreground where the probability of its class is above t,
-      as a CAM is cut at t. How little t matters there is what Figure 2 of CSRM shows.
+      as a CAM is cut at t (how little t matters there is what Figure 2 of CSRM shows); for labels from propagated CAMs
+      as well: what they score at threshold t, to be compared with ``cam/mIoU@t``.
     - ``cls/mAP``: mean average precision of the classifier.
+    - ``affinity/AUC``: how often two positions of one class have more affinity than two of different classes: area
+      under the ROC curve over all pairs within a picture, see :mod:`csrm_plugin.evaluation.affinity`. Masks only.
 
     Pictures without a mask count for ``cls/mAP`` only; parts that a model does not predict are left out. The last
     result with its per-class scores and its context is kept in :attr:`report`, that of each picture in
     :attr:`pictures`.
 
     Args:
-        pseudo_label (dict): ``source``, ``'cam'`` or ``'seg'``: what the pseudo labels are made from; ``threshold``
-            in 0..1: the score of the background against the CAMs (ignored for ``'seg'``, where the background has
-            a score of its own).
+        pseudo_label (dict): ``source``, ``'cam'``, ``'propagated'`` or ``'seg'``: what the pseudo labels are made
+            from; ``threshold`` in 0..1: the score of the background against the CAMs (ignored for ``'seg'``, where
+            the background has a score of its own).
         thresholds (Sequence[float]): Ascending background scores for ``cam/mIoU`` and the curves.
         scales (Sequence[float]), flip (bool): What the test pipeline does; part of the context.
         collect_device (str): ``'cpu'`` or ``'gpu'``.
@@ -57,14 +65,14 @@ class WSSSMetric(BaseMetric):
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         unknown = set(pseudo_label) - {'source', 'threshold'}
-        if unknown or pseudo_label.get('source') not in ('cam', 'seg'):
+        if unknown or pseudo_label.get('source') not in SOURCES:
             raise UserError(
-                "`pseudo_label` of WSSSMetric takes `source` ('cam' or 'seg') and `threshold` (0..1, for 'cam'), "
-                f'but is {dict(pseudo_label)}.'
+                f'`pseudo_label` of WSSSMetric takes `source` ({", ".join(map(repr, SOURCES))}) and, but for '
+                f"'seg', `threshold` (0..1), but is {dict(pseudo_label)}."
             )
         self.source = pseudo_label['source']
         self.threshold = pseudo_label.get('threshold')
-        if self.source == 'cam' and not (self.threshold is not None and 0 <= self.threshold <= 1):
+        if self.source in CAM_SOURCES and not (self.threshold is not None and 0 <= self.threshold <= 1):
             raise UserError(f'`pseudo_label.threshold` of WSSSMetric must be in 0..1, but is {self.threshold}.')
         self.thresholds = tuple(thresholds)
         self.scales, self.flip = tuple(scales), flip
@@ -90,6 +98,10 @@ class WSSSMetric(BaseMetric):
         counts = {}
         self._check_truth(truth, sample)
         num_classes = len(self.dataset_meta['classes'])
+        if 'affinity' in sample:
+            affinity = sample['affinity']['data'].squeeze(0).float().cpu().numpy()
+            classes = grid_classes(truth, sample['affinity']['grid'], sample)
+            counts['affinity'] = affinity_histograms(affinity, classes)
         if 'seg_logits' in sample:
             logits = sample['seg_logits']['data'].float()
             counts['seg'] = confusion_matrix(logits.argmax(dim=0).cpu().numpy(), truth, num_classes)
@@ -103,6 +115,10 @@ class WSSSMetric(BaseMetric):
             counts['cam'] = cam_confusion(probs, truth, self.thresholds)
             if self.source == 'cam':
                 counts['pseudo'] = cam_confusion(probs, truth, [self.threshold])[0]
+        if self.source == 'propagated' and 'propagated_cam' in sample and labels is not None:
+            probs = normalize_cam(sample['propagated_cam']['data'][None], labels=labels[None])[0].cpu().numpy()
+            counts['pseudo'] = cam_confusion(probs, truth, [self.threshold])[0]
+            counts['cut'] = cam_confusion(probs, truth, self.thresholds)
         return counts
 
     @torch.no_grad()
@@ -115,7 +131,7 @@ class WSSSMetric(BaseMetric):
         Returns:
             np.ndarray | None: (H, W), int64, 0..K-1; None where the model predicts nothing to make them from.
         """
-        source = 'seg_logits' if self.source == 'seg' else 'cam_logits'
+        source = _FIELDS[self.source]
         if source not in sample or 'gt_image_labels' not in sample:
             return None
         labels = _get(sample, 'gt_image_labels', 'multi_hot').cpu()[None]
@@ -139,9 +155,10 @@ class WSSSMetric(BaseMetric):
         classes = self.dataset_meta['classes']
         total = {
             name: _packed_sum([r[name] for r in results if name in r])
-            for name in ('cam', 'seg', 'pseudo', 'cut')
+            for name in ('cam', 'seg', 'pseudo', 'cut', 'affinity')
             if any(name in r for r in results)
         }
+        self._score_affinity(total, metrics, report['context'])
         if 'cam' in total:
             curve = 100 * mean_iou(total['cam'])
             best = int(curve.argmax())
@@ -175,6 +192,17 @@ class WSSSMetric(BaseMetric):
         self._log_table(report, classes)
         return metrics
 
+    @staticmethod
+    def _score_affinity(total, metrics, context) -> None:
+        """Take the pairs out of ``total``: their score goes into ``metrics``, what it stands on into ``context``."""
+        pairs = total.pop('affinity', None)
+        if pairs is None:
+            return
+        different, same = pairs.sum(axis=1).tolist()
+        context['affinity_pairs'] = {'same_class': same, 'different_class': different, 'bins': pairs.shape[1]}
+        if same and different:
+            metrics['affinity/AUC'] = 100 * histogram_auc(pairs)
+
     def _context(self, results) -> dict:
         return {
             'pictures': len(results),
@@ -184,7 +212,10 @@ class WSSSMetric(BaseMetric):
             'crf': False,
             'cam_thresholds': list(self.thresholds),
             'cam_threshold_chosen_with_masks': True,
-            'pseudo_label': {'source': self.source, 'threshold': self.threshold if self.source == 'cam' else None},
+            'pseudo_label': {
+                'source': self.source,
+                'threshold': self.threshold if self.source in CAM_SOURCES else None,
+            },
         }
 
     @staticmethod
@@ -230,7 +261,9 @@ def _picture_scores(result, best) -> dict:
 def _pack(counts: np.ndarray):
     """Shape, flat index and value of what is not zero: dense, the matrices of 40000 COCO pictures take 40 GB."""
     index = np.flatnonzero(counts)
-    return counts.shape, index.astype(np.int32), counts.ravel()[index]
+    values = counts.ravel()[index]
+    small = not values.size or values.max() <= np.iinfo(np.int32).max
+    return counts.shape, index.astype(np.int32), values.astype(np.int32) if small else values
 
 
 def _packed_sum(packed) -> np.ndarray:

@@ -3,6 +3,14 @@
 Labels are int64 with 255 = uncertain, 0 = background; probabilities are float in 0..1; pictures are uint8 RGB.
 """
 
+from .affinity import (
+    affinity_loss,
+    neighbourhood,
+    pair_labels,
+    propagate,
+    resize_affinity,
+    transition_matrix,
+)
 from .cam import normalize_cam
 from .collectives import gather, global_sum, rank, shared_generator, world_size
 from .consistency import activation_consistency_loss, confident_pixels, segmentation_consistency_loss
@@ -15,18 +23,34 @@ from .contrast import (
     query_candidates,
 )
 from .mixing import class_mix, drop_small_classes, mix, pasted_classes
+from .mutual import (
+    affinity_kl,
+    comparable_cam,
+    map_distance,
+    mutual_affinity_kl,
+    mutual_spatial_kl,
+    prototype_similarity,
+    prototypes,
+    shrink,
+    spatial_kl,
+)
 from .pseudo_labels import cam_pseudo_labels, check_thresholds, threshold_cams
 from .reduction import IGNORE_INDEX, fraction, masked_mean, pixel_cross_entropy
+from .refinement import check_refinement, pixel_adaptive_refinement
 from .reliability import check_alpha, entropy, quantiles, reliable_pixels, restrict_probs, split_by_entropy
 
 __all__ = [
     'IGNORE_INDEX',
     'ContrastTerms',
     'activation_consistency_loss',
+    'affinity_kl',
+    'affinity_loss',
     'cam_pseudo_labels',
     'check_alpha',
+    'check_refinement',
     'check_thresholds',
     'class_mix',
+    'comparable_cam',
     'confident_pixels',
     'contrastive_loss',
     'contrastive_terms',
@@ -36,20 +60,33 @@ __all__ = [
     'gather',
     'global_sum',
     'info_nce',
+    'map_distance',
     'masked_mean',
     'mix',
+    'mutual_affinity_kl',
+    'mutual_spatial_kl',
     'negative_candidates',
+    'neighbourhood',
     'normalize_cam',
+    'pair_labels',
     'pasted_classes',
+    'pixel_adaptive_refinement',
     'pixel_cross_entropy',
+    'propagate',
+    'prototype_similarity',
+    'prototypes',
     'quantiles',
     'query_candidates',
     'rank',
     'reliable_pixels',
+    'resize_affinity',
     'restrict_probs',
     'segmentation_consistency_loss',
     'shared_generator',
+    'shrink',
+    'spatial_kl',
     'split_by_entropy',
     'threshold_cams',
+    'transition_matrix',
     'world_size',
 ]

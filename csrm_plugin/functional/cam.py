@@ -35,7 +35,9 @@ def normalize_cam(
     if size is not None and tuple(size) != tuple(cam.shape[2:]):
         cam = F.interpolate(cam, tuple(size), mode='bilinear', align_corners=align_corners)
     cam = cam.relu()
-    cam = cam / cam.amax(dim=(2, 3), keepdim=True).clamp(min=torch.finfo(cam.dtype).tiny)
+    peak = cam.amax(dim=(2, 3), keepdim=True)
+    # Not a tiny number in place of zero: its reciprocal would make the gradient NaN.
+    cam = cam / torch.where(peak > 0, peak, torch.ones_like(peak))
     if labels is not None:
         if labels.shape != cam.shape[:2]:
             raise ValueError(f'`labels` must be (B, C) = {tuple(cam.shape[:2])}, but has shape {tuple(labels.shape)}.')

@@ -12,6 +12,8 @@ kind          key names
               ``stage5.*``, ``classifier.weight``
 `p-noc`       P-NOC in its later layout: ``backbone.*``, ``classifier.weight``
 `csrm`        the same, and ``aspp.*``, ``project.*``, ``decoder.*``, ``representation.*``
+`mit`         SegFormer's transformer as released, alone or as ``backbone.*``: ``block1.0.attn.q.weight``, ...; see
+              :mod:`csrm_plugin.models.mit_names`
 ============  ====================================================================================================
 """
 
@@ -21,9 +23,10 @@ from dataclasses import dataclass, field
 import torch
 
 from ..utils import UserError
+from . import mit_names
 
-#: Kind of checkpoint -> where its backbone is.
-KINDS = {'resnest': '', 'puzzle-cam': 'model.', 'p-noc': 'backbone.', 'csrm': 'backbone.'}
+#: Kind of checkpoint -> where its backbone is; that of a `mit` may also be under a prefix.
+KINDS = {'resnest': '', 'puzzle-cam': 'model.', 'p-noc': 'backbone.', 'csrm': 'backbone.', 'mit': ''}
 
 #: Blocks in the four stages -> layers.
 DEPTHS = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152, (3, 24, 36, 3): 200, (3, 30, 48, 8): 269}
@@ -82,7 +85,7 @@ class Conversion:
         mapped (dict[str, str]): Our key to the source key; two of ours may come from one.
         dropped (dict[str, str]): Source key to the reason why it is not in ``state_dict``.
         depth (int | None): Layers of the backbone; None for an unknown number of blocks.
-        family (str): `ResNeSt` or `ResNet`.
+        family (str): `ResNeSt`, `ResNet` or `MiT`.
         num_classes (int | None): Image classes, without the background; None for a backbone alone.
         norm (str | None): `bn` or `gn`, the norm layers of the decoder; None where there is none.
     """
@@ -130,6 +133,8 @@ def detect_kind(state_dict):
         return f'{prefix}layer1.0.conv1.weight' in keys and {f'{prefix}conv1.0.weight', f'{prefix}conv1.weight'} & keys
 
     mend = ''
+    if mit_names.find_prefix(keys) is not None:
+        return 'mit'
     if 'conv1.0.weight' in keys and 'layer1.0.conv2.fc1.weight' in keys:
         return 'resnest'
     if has_body(''):
@@ -181,6 +186,8 @@ def convert(state_dict, kind='auto', depth=None, heads=True):
         )
     if kind not in KINDS:
         raise UserError(f'`kind` must be auto, keep or one of {", ".join(KINDS)}, but got {kind!r}.')
+    if kind == 'mit':
+        return _convert_mit(state_dict, depth)
     result = Conversion(kind)
     source = _merge_stages(state_dict, result) if kind == 'puzzle-cam' else state_dict
     prefix = KINDS[kind]
@@ -219,7 +226,7 @@ def to_original(state_dict, kind):
 
     Args:
         state_dict (dict[str, Tensor]): Our key names.
-        kind (str): One of :data:`KINDS`.
+        kind (str): One of :data:`KINDS`, but `mit`.
 
     Returns:
         dict[str, Tensor]: Published key names; keys without a counterpart are left out. What the published CSRM
@@ -239,6 +246,15 @@ def to_original(state_dict, kind):
         elif kind == 'csrm':
             original.update(_from_head(key, tensor))
     return original
+
+
+def _convert_mit(state_dict, depth):
+    """:func:`convert` for a transformer."""
+    prefix = mit_names.find_prefix(state_dict)
+    if prefix is None or depth is not None:
+        why = 'A MiT has no depth to ask for.' if depth is not None else 'The checkpoint is not of kind mit.'
+        raise UserError(f'{why} Its first keys: {", ".join(list(state_dict)[:8])}. Kinds: {", ".join(KINDS)}.')
+    return Conversion('mit', *mit_names.rename(state_dict, prefix), family='MiT')
 
 
 def _from_head(key, tensor):

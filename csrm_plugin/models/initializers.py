@@ -49,8 +49,8 @@ class OptionalPretrained:
     In a distributed run the first process alone reads or fetches the weights, and all get its outcome and its
     tensors: none waits for a download that failed elsewhere, and a file need not be on every machine.
 
-    Checkpoints with the original names of ResNeSt, Puzzle-CAM, P-NOC or CSRM are converted on the way. Backbones that
-    do their own loading in ``init_weights`` (Swin, ViT) do not come here.
+    Checkpoints with the original names of ResNeSt, MiT, Puzzle-CAM, P-NOC or CSRM are converted on the way. Backbones
+    that do their own loading in ``init_weights`` (Swin, ViT) do not come here.
 
     Args:
         checkpoint (str): A file, ``http(s)://``, ``torchvision://NAME`` or ``open-mmlab://NAME``; '' or 'none' for

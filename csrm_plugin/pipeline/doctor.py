@@ -46,7 +46,10 @@ DATASET_TYPES = {
     'SyntheticWSSSDataset': 'demo',
 }
 
-_SCORE = re.compile(r'(iou|map|acc|dice|f1)(?![a-z])', re.IGNORECASE)
+#: Kinds of stages that belong to a method.
+_METHOD_KINDS = ('train', 'labels', 'refined', 'sepl')
+
+_SCORE = re.compile(r'(iou|map|acc|auc|dice|f1)(?![a-z])', re.IGNORECASE)
 
 
 def load_pair(run, reference=None) -> tuple[list[dict], list[dict]]:
@@ -232,7 +235,14 @@ def _load_paper(cards, dataset, asked):
         which = f'the paper has figures for {" and ".join(published.DATASETS)}, not for the data set {dataset}'
         mend = 'give a REFERENCE, that is the folder of another run' + (' instead of `paper`' if asked else '')
         raise UserError(f'{which}: {mend}')
-    return published.paper_card_run(dataset, _verification_networks(cards))
+    paper = published.paper_card_run(dataset, _verification_networks(cards))
+    known, ours = ({card['stage'] for card in side if card['kind'] in _METHOD_KINDS} for side in (paper, cards))
+    if ours and ours.isdisjoint(known):
+        raise UserError(
+            f"the paper's figures are of {', '.join(sorted(known))}, of which this run has none (it has "
+            f'{", ".join(sorted(ours))}): give a REFERENCE, that is the folder of another run'
+        )
+    return paper
 
 
 def _verification_networks(cards):
@@ -433,7 +443,7 @@ _COMPARISONS = {
 
 
 def _compare_scores(here, there, tolerance):
-    """Scores of each split: IoU, AP, accuracy, Dice and F1, not those at every threshold."""
+    """Scores of each split: IoU, AP, accuracy, AUC, Dice and F1, not those at every threshold."""
     scores = []
     for split in {**there, **here}:
         mine, other = (side.get(split) if isinstance(side.get(split), dict) else {} for side in (here, there))

@@ -34,12 +34,14 @@ class Prediction(NamedTuple):
         probs (Tensor | None): (K, h, w), float32, in 0..1: the segmentation; None for a model without.
         scores (Tensor | None): (C,), float32, in 0..1: what the classifier says.
         tile (int | None): Side of the tiles in pixels, where some view had to be cut.
+        propagated (Tensor | None): (C, h, w), float32, in 0..1: propagated CAMs; None for a model without.
     """
 
     cam: Tensor | None
     probs: Tensor | None
     scores: Tensor | None
     tile: int | None
+    propagated: Tensor | None = None
 
 
 def load_model(cfg, checkpoint: str, device: str | None = 'cpu'):
@@ -59,7 +61,7 @@ def load_model(cfg, checkpoint: str, device: str | None = 'cpu'):
     """
     init_default_scope(cfg.get('default_scope') or 'mmseg')
     model_cfg = cfg.model.copy()
-    if model_cfg.get('pseudo_label', {}).get('crf'):
+    if (model_cfg.get('pseudo_label') or {}).get('crf'):
         model_cfg.pseudo_label.crf.workers = 0  # the pool of the training's dCRF is not needed
     tensors = unwrap_state_dict(read_checkpoint(checkpoint))
     model = MODELS.build(model_cfg)
@@ -159,8 +161,9 @@ def _only(batch):
 class MultiScalePredictor:
     """Averages the predictions of a segmentor over the scales and flips of a picture.
 
-    As :class:`csrm_plugin.models.segmentors.WSSSTTAModel`: CAMs before Eq. 2, segmentation as probabilities, all at
-    the picture's original size, but with one view in memory at a time. A view that does not fit is cut into tiles.
+    As :class:`csrm_plugin.models.segmentors.WSSSTTAModel`: CAMs before Eq. 2, segmentation as probabilities, propagated
+    CAMs as they are, all at the picture's original size, but with one view in memory at a time. A view that does not
+    fit is cut into tiles.
     Tiles change the result a little, since a network sees less around each pixel; so it is said in the log, and
     :attr:`Prediction.tile` keeps it.
 
@@ -236,10 +239,14 @@ class MultiScalePredictor:
                     value = value.softmax(dim=0)
                 sums[name] = sums[name].add_(value) if name in sums else value.clone()
         averages = {name: (value / len(views)).cpu() for name, value in sums.items()}
-        return Prediction(averages.get('cam'), averages.get('probs'), averages.get('scores'), tile)
+        names = ('cam', 'probs', 'scores')
+        return Prediction(*(averages.get(name) for name in names), tile, averages.get('propagated'))
 
     def _whole(self, view) -> dict[str, Tensor]:
-        """Maps of one view (3, H, W): ``cam`` (C, H, W), ``probs`` (K, H, W; still logits), ``scores`` (C,)."""
+        """Maps of one view (3, H, W), as far as there are.
+
+        ``cam`` and ``propagated`` (C, H, W), ``probs`` (K, H, W; still logits), ``scores`` (C,).
+        """
         height, width = view.shape[1:]
         meta = dict(ori_shape=(height, width), img_shape=(height, width), pad_shape=(height, width), flip=False)
         batch = dict(inputs=[view], data_samples=[SegDataSample(metainfo=meta)])
@@ -249,6 +256,8 @@ class MultiScalePredictor:
         if 'cam_logits' in sample:
             maps['cam'] = sample.cam_logits.data.float()
             maps['scores'] = sample.pred_image_labels.scores.float()
+        if 'propagated_cam' in sample:
+            maps['propagated'] = sample.propagated_cam.data.float()
         if 'seg_logits' in sample:
             maps['probs'] = sample.seg_logits.data.float()
         return maps
@@ -257,20 +266,43 @@ class MultiScalePredictor:
         """As :meth:`_whole`, from overlapping tiles of the view; sums are kept on the CPU."""
         height, width = view.shape[1:]
         sums: dict[str, Tensor] = {}
-        count = torch.zeros(height, width)
+        count, parts = torch.zeros(height, width), []
         for top in tile_starts(height, self.tile):
             for left in tile_starts(width, self.tile):
                 window = (slice(None), slice(top, top + self.tile), slice(left, left + self.tile))
                 count[window[1:]] += 1
-                for name, value in self._whole(view[window]).items():
+                maps = {name: value.cpu() for name, value in self._whole(view[window]).items()}
+                if 'propagated' in maps:
+                    parts.append((window, maps.pop('propagated'), maps['cam'].amax(dim=(1, 2)).relu()))
+                for name, value in maps.items():
                     if name != 'scores':
-                        total = sums.setdefault(name, torch.zeros(len(value), height, width))
-                        total[window] += value.cpu()
+                        sums.setdefault(name, torch.zeros(len(value), height, width))[window] += value
+        if parts:
+            sums['propagated'] = _merge_propagated(parts, height, width)
         maps = {name: value / count for name, value in sums.items()}
         if 'cam' in maps:
-            # As CAMHead does for a whole picture: the mean over all positions.
-            maps['scores'] = maps['cam'].mean(dim=(1, 2)).sigmoid()
+            # As for a whole picture: from the whole map, not from those of the tiles.
+            maps['scores'] = self.model.classify(maps['cam'][None])[0].sigmoid()
         return maps
+
+
+def _merge_propagated(parts, height: int, width: int) -> Tensor:
+    """Sum (C, height, width) of the propagated CAMs of tiles, weighted by what the tiles say of each class.
+
+    A tile's map was divided by its own maximum, also that of a class that is not in the tile. Times the highest value
+    of the tile's CAM, over that of all tiles, it is on the scale of the whole view.
+
+    Args:
+        parts (list[tuple]): Window, propagated CAM (C, h, w) and highest value of the CAM (C,) of each tile.
+        height (int): Of the view, in pixels.
+        width (int): Of the view, in pixels.
+    """
+    peaks = torch.stack([peak for _, _, peak in parts])
+    weights = peaks / peaks.amax(dim=0).clamp(min=torch.finfo(peaks.dtype).tiny)
+    total = torch.zeros(peaks.shape[1], height, width)
+    for (window, part, _), weight in zip(parts, weights):
+        total[window] += part * weight[:, None, None]
+    return total
 
 
 def tile_starts(length: int, tile: int) -> list[int]:

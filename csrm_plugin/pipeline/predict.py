@@ -67,7 +67,7 @@ def predict_pictures(config, checkpoint, pictures, out_dir, settings=None, label
         add_labels(infos, label_file, classes)
     settings = settings_for(cfg, dict(settings or {}, unrestricted=label_file is None))
     model = load_model(cfg, checkpoint, device)
-    stands_on = describe(cfg, checkpoint, model, amp, tile)
+    stands_on = describe(cfg, checkpoint, model, settings.source, amp, tile)
     labels_hash = None if label_file is None else cards.file_hash(label_file)
     settings_there = {**describe_labels(settings), **stands_on, 'overlays': overlays, 'labels_sha256': labels_hash}
     claim_folder(out_dir, dict(classes=list(classes), palette=palette, settings=settings_there))

@@ -17,6 +17,7 @@ from ..datasets.label_folder import claim_folder, read_label_png
 from ..engine.config import load_config
 from ..engine.testing import weights_of
 from ..functional import cam_pseudo_labels, check_thresholds, normalize_cam
+from ..label_sources import CAM_SOURCES, NOTED_SOURCES, SOURCES
 from ..processes import available_cores, run_unordered
 from ..refine import DenseCRF, dense_crf
 from ..utils import UserError, atomic_write
@@ -39,7 +40,8 @@ class LabelSettings:
     """How predictions become label maps.
 
     Attributes:
-        source (str): ``'cam'`` or ``'seg'``.
+        source (str): ``'cam'``, ``'propagated'`` (CAMs that the model has propagated) or ``'seg'``. What is said of
+            CAMs below goes for both kinds.
         scales (tuple[float, ...]): Factors of the size that the config tests at.
         flip (bool): Whether each scale is also seen mirrored.
         threshold (float | None): In 0..1. For CAMs the score of the background. For the segmentation, which has a
@@ -63,8 +65,8 @@ class LabelSettings:
     score_threshold: float = 0.5
 
     def __post_init__(self):
-        if self.source not in ('cam', 'seg'):
-            raise UserError(f"--source must be 'cam' or 'seg', but is {self.source!r}")
+        if self.source not in SOURCES:
+            raise UserError(f'--source must be one of {", ".join(map(repr, SOURCES))}, but is {self.source!r}')
         if self.restrict not in RESTRICTIONS:
             raise UserError(f'`restrict` must be one of {", ".join(RESTRICTIONS)}, but is {self.restrict!r}')
         if not self.scales or any(not 0 < scale <= 8 for scale in self.scales):
@@ -76,7 +78,7 @@ class LabelSettings:
         self._check_source()
 
     def _check_source(self):
-        if self.source == 'cam':
+        if self.source in CAM_SOURCES:
             if self.threshold is None:
                 raise UserError('--threshold (0..1, the score of the background) is needed to turn CAMs into labels')
             if self.bg_threshold is not None:
@@ -84,7 +86,7 @@ class LabelSettings:
             if self.restrict == 'none':
                 raise UserError('CAMs need a set of classes: image-level labels, or those that the classifier sees')
         elif self.bg_threshold is not None:
-            raise UserError('--bg-threshold is for --source cam; the segmentation has a background of its own')
+            raise UserError('--bg-threshold is for CAMs; the segmentation has a background of its own')
         elif self.restrict == 'classifier':
             raise UserError("--source seg is restricted to the 'labels' or to nothing ('none')")
 
@@ -126,7 +128,7 @@ def labels_of(task: LabelTask, settings: LabelSettings) -> np.ndarray:
     if settings.crf is not None:
         image = read_rgb(task.image)
     maps = task.maps.astype(np.float32)
-    labels = (labels_from_cams if settings.source == 'cam' else labels_from_probs)(image, maps, settings)
+    labels = (labels_from_cams if settings.source in CAM_SOURCES else labels_from_probs)(image, maps, settings)
     names = np.full(256, 255, dtype=np.uint8)
     names[: len(task.classes) + 1] = [0, *task.classes]
     return names[labels]
@@ -177,30 +179,37 @@ def make_task(prediction, info, outputs, palette, with_cams=False) -> LabelTask:
         info (dict): Data info with ``img_path`` and, where labels restrict, ``image_labels`` (C,).
         outputs (list[tuple[str, LabelSettings]]): Files to write, and how; the settings differ in dCRF only.
         palette (list): K colours.
-        with_cams (bool): Whether to save CAMs, of the classes that the picture may get.
+        with_cams (bool): Whether to save CAMs, of the classes that the picture may get: those that labels are made
+            from; the plain ones where labels are made from the segmentation.
 
     Raises:
         UserError: If the model does not predict what is asked for.
     """
     settings = outputs[0][1]
-    source = prediction.cam if settings.source == 'cam' else prediction.probs
-    if source is None:
-        raise UserError(
-            '--source seg: this model has no segmentation branch; use --source cam'
-            if settings.source == 'seg' else '--source cam: this model gives no CAMs; use --source seg')  # fmt: skip
-    if with_cams and prediction.cam is None:
+    _check_source(prediction, settings.source)
+    raw = prediction.propagated if settings.source == 'propagated' else prediction.cam
+    if with_cams and raw is None:
         raise UserError('--save-cams: this model gives no CAMs')
     own = _own_classes(prediction, info, settings)
     cams = None
-    if with_cams or settings.source == 'cam':
-        cams = normalize_cam(prediction.cam[own][None])[0].numpy()
-    if settings.source == 'cam':
+    if with_cams or settings.source in CAM_SOURCES:
+        cams = normalize_cam(raw[own][None])[0].numpy()
+    if settings.source in CAM_SOURCES:
         maps = cams
     else:
         maps = prediction.probs[np.concatenate([[0], own + 1])]
         maps = (maps / maps.sum(dim=0, keepdim=True).clamp(min=torch.finfo(maps.dtype).tiny)).numpy()
     saved = (cams.astype(np.float16), own) if with_cams else (None, None)
     return LabelTask(info['img_path'], own + 1, maps, outputs, palette, *saved)
+
+
+def _check_source(prediction, source) -> None:
+    """Raise ``UserError`` if the model does not predict the source of the labels; names what it does predict."""
+    given = {'cam': prediction.cam, 'seg': prediction.probs, 'propagated': prediction.propagated}
+    if given[source] is None:
+        others = ' or '.join(f'--source {name}' for name, maps in given.items() if maps is not None)
+        lacks = {'cam': 'gives no CAMs', 'seg': 'has no segmentation branch', 'propagated': 'propagates no CAMs'}
+        raise UserError(f'--source {source}: this model {lacks[source]}' + (f'; use {others}' if others else ''))
 
 
 def _own_classes(prediction, info, settings) -> np.ndarray:
@@ -269,7 +278,7 @@ def make_pseudo_labels(
     _check_classes(cfg, dataset)
     predictor = MultiScalePredictor(model, settings.flip, tile, amp)
     classes, palette = dataset.metainfo['classes'], [list(colour) for colour in dataset.metainfo['palette']]
-    stands_on = describe(cfg, checkpoint, model, amp, tile)
+    stands_on = describe(cfg, checkpoint, model, settings.source, amp, tile)
     for folder, how in folders.items():
         claim_folder(
             folder, dict(classes=list(classes), palette=palette, settings={**describe_labels(how), **stands_on})
@@ -351,10 +360,10 @@ def settings_for(cfg, given: dict) -> LabelSettings:
     own = dict((cfg.get('test_evaluator') or {}).get('pseudo_label') or {})
     given = {key: value for key, value in given.items() if value is not None}
     source = given.get('source') or own.get('source') or 'seg'
-    if source == 'cam' and own.get('source') == 'cam':
+    if source in CAM_SOURCES and own.get('source') == source:
         given.setdefault('threshold', own.get('threshold'))
     if given.pop('unrestricted', False):
-        given['restrict'] = 'classifier' if source == 'cam' else 'none'
+        given['restrict'] = 'classifier' if source in CAM_SOURCES else 'none'
     if 'crf' in given:
         given['crf'] = crf_options(given['crf'])
     return LabelSettings(**{**given, 'source': source, 'scales': tuple(given.get('scales', (1.0,)))})
@@ -411,8 +420,9 @@ def describe_labels(settings: LabelSettings) -> dict:
     return values
 
 
-def describe(cfg, checkpoint, model, amp=False, tile=None) -> dict:
-    """What the predictions stand on, for ``labels.json``."""
+def describe(cfg, checkpoint, model, source, amp=False, tile=None) -> dict:
+    """What the predictions of a source stand on, for ``labels.json``."""
+    note = getattr(model, 'segmentation_note', None) if source in NOTED_SOURCES else None
     return dict(
         config=osp.basename(cfg.filename),
         config_hash=config_hash(config_settings(cfg)),
@@ -421,6 +431,7 @@ def describe(cfg, checkpoint, model, amp=False, tile=None) -> dict:
         weights=weights_of(model) or type(model).__name__,  # where there is one network only, its kind
         amp=amp,
         tile=tile,
+        **({} if note is None else dict(segmentation=note)),
     )
 
 

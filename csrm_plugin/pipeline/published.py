@@ -145,6 +145,9 @@ VERIFICATION_SETTINGS = {
     },
 }
 
+#: ``model.type`` of the classifiers that the first row of Table 2 may be compared with.
+CLASSIFIERS = ('CAMClassifier', 'PuzzleCAM')
+
 #: Verification networks of the paper.
 NETWORKS = ('deeplabv2', 'deeplabv3plus')
 
@@ -157,6 +160,9 @@ VOC_PICTURES = {
     'val': {'pictures': 1449},
     'train_aug': {'pictures': 10582},
 }
+
+#: Stages of our pipelines whose labels are CSRM's.
+CSRM_LABELS = tuple(row['stage'] for row in TABLE_2 if row['csrm'])
 
 TTA_NOTE = "the paper's scores are with test-time augmentation over several scales, which it does not list"
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import yaml
 
+from ..label_sources import SOURCES
 from ..utils import MissingFileError, UserError
 
 #: Keys of a stage by its kind; those with True must be there. ``name``, ``kind`` and ``optional`` go with every kind.
@@ -181,6 +182,10 @@ def _check_keys(path, where, content, keys):
         if key in TYPES and (not isinstance(content[key], TYPES[key])
                              or (isinstance(content[key], bool) and TYPES[key] is not bool)):  # fmt: skip
             raise UserError(f'pipeline `{path}`: `{key}` of {where} has a value of the wrong type: {content[key]!r}')
+    if content.get('source', 'cam') not in SOURCES:
+        raise UserError(
+            f'pipeline `{path}`: `source` of {where} must be one of {", ".join(SOURCES)}, but is {content["source"]!r}'
+        )
     for key, wanted in keys.items():
         if wanted and key not in content:
             raise UserError(f'pipeline `{path}`: {where} lacks the key `{key}`')

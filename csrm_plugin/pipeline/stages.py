@@ -13,12 +13,13 @@ from .pseudo_labels import split_dataset
 from .recipes import TRUTH, Recipe, StageSpec
 
 #: Scores of ``tools/test.py`` that go into a card.
-TEST_SCORES = ('cam/mIoU', 'cam/threshold', 'pseudo/mIoU', 'seg/mIoU', 'cls/mAP')
+TEST_SCORES = ('cam/mIoU', 'cam/threshold', 'pseudo/mIoU', 'seg/mIoU', 'cls/mAP', 'affinity/AUC')
 #: What :class:`csrm_plugin.models.initializers.OptionalPretrained` says where weights could not be had.
 FROM_SCRATCH = ' starts from scratch, with random weights'
 #: Background scores of the curve over saved CAMs.
 CURVE = '0.05:0.95:0.05'
-MODEL_CODE = ('functional', 'models', 'datasets', 'engine', 'refine.dense_crf', 'evaluation')
+REFINE_CODE = ('refine.build', 'refine.dense_crf', 'refine.pixel_adaptive')
+MODEL_CODE = ('functional', 'models', 'datasets', 'engine', *REFINE_CODE, 'evaluation')
 LABEL_CODE = ('pipeline.inference', 'pipeline.pseudo_labels', 'visualization.label_png')
 SEPL_CODE = ('refine.sam', 'pipeline.refine_sam', 'visualization.label_png')
 
@@ -118,7 +119,9 @@ class Stage:
 
 
 #: Entries of the context of an evaluation that stand beside a score.
-CONTEXT = ('source', 'scales', 'flip', 'crf', 'threshold', 'bg_threshold', 'weights', 'restricted', 'sepl')
+CONTEXT = (
+    'source', 'scales', 'flip', 'crf', 'threshold', 'bg_threshold', 'weights', 'segmentation', 'restricted', 'sepl',
+)  # fmt: skip
 
 
 def for_inference(options) -> dict:
@@ -154,7 +157,7 @@ class DataStage(Stage):
 
 
 class TrainStage(Stage):
-    """Trains a classifier or CSRM, and scores it on each split at one scale."""
+    """Trains a model from image-level labels, and scores it on each split at one scale."""
 
     code = MODEL_CODE
 
@@ -178,7 +181,10 @@ class TrainStage(Stage):
         for split in self.run.recipe.splits:
             report = self.read(f'test_{split}.json')
             scores[split] = {key: report[key] for key in TEST_SCORES if key in report}
-            context = {key: report['context'].get(key) for key in ('scales', 'flip', 'crf', 'weights', 'pseudo_label')}
+            names = ('scales', 'flip', 'crf', 'weights', 'pseudo_label')
+            context = {key: report['context'].get(key) for key in names}
+            if report['context'].get('segmentation'):
+                context['segmentation'] = report['context']['segmentation']
         return dict(scores=scores, context={**context, **self.weights_context()})
 
 

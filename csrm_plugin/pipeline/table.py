@@ -1,26 +1,22 @@
-"""The paper's Table 2 for a run: pseudo labels with and without each refinement, and what is learnt from them."""
+"""The table of a run, as Table 2 of CSRM: pseudo labels with and without each refinement, and networks on them."""
 
 from rich.table import Table
 
+from ..label_sources import describe_source
 from . import published
 
-#: Rows of the pseudo labels: stage, what it is, CSRM, dCRF, SEPL.
-LABEL_ROWS = (
-    ('labels_cam', 'CAM of the classifier', False, False, False),
-    ('labels_cam_crf', 'CAM of the classifier', False, True, False),
-    ('labels_cam_sepl', 'CAM of the classifier', False, False, True),
-    ('labels_csrm', 'CSRM', True, False, False),
-    ('labels_csrm_crf', 'CSRM', True, True, False),
-    ('labels_csrm_crf_sepl', 'CSRM', True, True, True),
-)
+#: Kinds of stages that make label maps.
+LABEL_KINDS = ('labels', 'refined', 'sepl')
 #: Entries of a card's context that stand beside a row.
-CONTEXT = ('source', 'scales', 'flip', 'crf', 'threshold', 'weights', 'restricted', 'sepl', 'tiled_pictures')
+CONTEXT = (
+    'source', 'scales', 'flip', 'crf', 'threshold', 'weights', 'segmentation', 'restricted', 'sepl', 'tiled_pictures',
+)  # fmt: skip
 #: Short forms for people.
 MARK = {True: 'x', False: ''}
 
 
 def table_rows(recipe, cards) -> dict:
-    """Collect the table from the cards of a run.
+    """Collect the table from the cards of a run: a row for each stage that made label maps or learnt from them.
 
     Args:
         recipe (Recipe): The pipeline.
@@ -32,15 +28,14 @@ def table_rows(recipe, cards) -> dict:
     """
     by_stage = {card['stage']: card for card in cards}
     paper = paper_rows(recipe.dataset)
-    labels = [
-        _label_row(by_stage[stage], what, csrm, crf, sepl, recipe.splits, paper.get(stage))
-        for stage, what, csrm, crf, sepl in LABEL_ROWS
-        if stage in by_stage
-    ]
+    made = [card for card in cards if card['kind'] in LABEL_KINDS and card.get('scores')]
+    # Labels of one origin stand together, as they are refined.
+    made.sort(key=lambda card: (_label_chain(card, by_stage)[-1]['number'], card['number']))
+    labels = [_label_row(card, by_stage, recipe.splits, paper.get(card['stage'])) for card in made]
     verification = [_verification_row(card, paper) for card in cards if card['kind'] == 'verify']
     return dict(
         run=recipe.name, dataset=recipe.dataset, seed=recipe.seed, splits=list(recipe.splits), labels=labels,
-        verification=verification, notes=_notes(recipe, by_stage, labels))  # fmt: skip
+        verification=verification, notes=_notes(recipe, by_stage, labels, verification))  # fmt: skip
 
 
 def paper_rows(dataset) -> dict[str, dict]:
@@ -50,15 +45,38 @@ def paper_rows(dataset) -> dict[str, dict]:
     return {card['stage']: card['scores'] for card in published.paper_card_run(dataset) if card.get('scores')}
 
 
-def _label_row(card, what, csrm, crf, sepl, splits, paper):
-    context = card['context']
+def _label_chain(card, by_stage) -> list[dict]:
+    """The card of label maps, that of those it refines, and so on to the ones that a model made."""
+    chain = [card]
+    while True:
+        inputs = [by_stage[name] for name in chain[-1].get('inputs') or () if name in by_stage]
+        before = [link for link in inputs if link['kind'] in LABEL_KINDS]
+        if not before:
+            return chain
+        chain.append(before[0])
+
+
+def _label_row(card, by_stage, splits, paper):
+    chain, context = _label_chain(card, by_stage), card['context']
+    kinds = {link['kind'] for link in chain}
     return dict(
-        stage=card['stage'], what=what, csrm=csrm, dcrf=crf, sepl=sepl,
+        stage=card['stage'], what=_origin_name(chain[-1]), dcrf='refined' in kinds or bool(context.get('crf')),
+        sepl='sepl' in kinds or bool(context.get('sepl')),
         scores={split: card['scores'][split]['miou'] for split in splits},
         best={split: {key: card['scores'][split].get(f'best_{key}') for key in ('miou', 'threshold')}
               for split in splits if 'best_miou' in card['scores'][split]},
         paper={split: (paper or {}).get(split, {}).get('miou') for split in splits},
         context={key: context.get(key) for key in CONTEXT})  # fmt: skip
+
+
+def _origin_name(card) -> str:
+    """What made label maps: the method, or the CAM of a classifier or of a method that makes its labels otherwise."""
+    settings = (card.get('config') or {}).get('settings') or {}
+    method, source = settings.get('model.type') or card['stage'], card['context'].get('source')
+    if source != 'cam':
+        return method
+    own = settings.get('test_evaluator.pseudo_label.source', 'cam')
+    return 'CAM of the classifier' if own == 'cam' else f'CAM of {method}'
 
 
 def _verification_row(card, paper):
@@ -75,7 +93,7 @@ def network_name(config) -> str:
     return config.rsplit('/', 1)[-1].split('_', 1)[0]
 
 
-def _notes(recipe, by_stage, labels):
+def _notes(recipe, by_stage, labels, verification):
     notes = [
         f'Data set {recipe.dataset}, seed {recipe.seed}. mIoU in percent over all classes and the background, at fixed '
         'thresholds. Label maps of every split are restricted to the image-level labels.'
@@ -93,16 +111,16 @@ def _notes(recipe, by_stage, labels):
         'Verification: networks trained on the label maps of the training split and scored on '
         f'{recipe.splits[-1]}, no labels given. The row on true masks is fully supervised: the upper bound.'
     )
-    if recipe.dataset in published.DATASETS:
+    if any(value is not None for row in labels for value in row['paper'].values()) or any(
+            row['paper'] for row in verification):  # fmt: skip
         notes.append(f'Paper: DOI {published.DOI}.')
     return notes
 
 
 def stands_on(context) -> str:
-    """What a score stands on, in one line: source, threshold, scales, flip, dCRF, whose weights."""
-    threshold = context.get('threshold')
-    source = {'cam': 'CAM', 'seg': 'segmentation'}.get(context.get('source'), '')
-    parts = [source if threshold is None else f'{source} at {threshold:g}', context.get('weights') or '']
+    """What a score stands on, in one line: source, threshold, whose weights, scales, flip, dCRF."""
+    source = describe_source(context.get('source'), context.get('threshold'))
+    parts = [source, context.get('weights') or '', context.get('segmentation') or '']
     parts.append(f'{"scale" if len(context.get("scales") or [1]) == 1 else "scales"} {_scales(context.get("scales"))}')
     parts.append('flip' if context.get('flip') else 'no flip')
     parts.append('dCRF' if context.get('crf') else 'no dCRF')
@@ -122,14 +140,14 @@ def print_table(table, console) -> None:
     splits = table['splits']
     paper = has_paper(table)
     shown = Table(show_lines=False, title=f'Pseudo labels, mIoU in percent ({table["dataset"]}, seed {table["seed"]})')
-    for name in ('', 'labels', 'CSRM', 'dCRF', 'SEPL'):
+    for name in ('', 'labels', 'dCRF', 'SEPL'):
         shown.add_column(name)
     for split in splits:
         shown.add_column(split, justify='right')
         if paper:
             shown.add_column(f'{split}, paper', justify='right')
     for number, row in enumerate(table['labels'], start=1):
-        cells = [str(number), row['what'], MARK[row['csrm']], MARK[row['dcrf']], MARK[row['sepl']]]
+        cells = [str(number), row['what'], MARK[row['dcrf']], MARK[row['sepl']]]
         for split in splits:
             cells.append(_score_cell(row, split))
             cells += [_percent(row['paper'].get(split))] if paper else []
@@ -184,12 +202,12 @@ def table_markdown(table) -> str:
 
 def _label_lines(table):
     splits, paper = table['splits'], has_paper(table)
-    head = ['labels', 'CSRM', 'dCRF', 'SEPL']
+    head = ['labels', 'dCRF', 'SEPL']
     for split in splits:
         head += [split, f'{split}, paper'] if paper else [split]
     lines = _markdown_head([*head, 'stands on'])
     for row in table['labels']:
-        cells = [row['what'], MARK[row['csrm']], MARK[row['dcrf']], MARK[row['sepl']]]
+        cells = [row['what'], MARK[row['dcrf']], MARK[row['sepl']]]
         for split in splits:
             cells += [_score_cell(row, split)] + ([_percent(row['paper'].get(split))] if paper else [])
         lines.append(_markdown_row([*cells, stands_on(row['context'])]))

@@ -74,6 +74,9 @@ class DenseCRF:
         workers (int): Processes that work on the pictures of a batch; 0 works in the calling process.
     """
 
+    #: As captions call it.
+    title = 'dCRF'
+
     def __init__(
         self,
         iterations: int = 10,
@@ -148,7 +151,8 @@ def import_pydensecrf():
     except ImportError as error:
         raise UserError(
             f'dCRF needs the package pydensecrf, which cannot be imported ({error}). Mend: `pip install pydensecrf2`, '
-            'or train without dCRF by `--cfg-options model.pseudo_label.crf=None`.'
+            'or train without dCRF by `--cfg-options model.pseudo_label.crf=None`, or with pixel-adaptive refinement '
+            'in its place by `model.pseudo_label.refine=par`.'
         ) from error
     return pydensecrf.densecrf
 

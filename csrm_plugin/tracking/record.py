@@ -11,6 +11,7 @@ import os.path as osp
 import re
 from dataclasses import dataclass, field
 
+from ..label_sources import NOTED_SOURCES, describe_source
 from ..utils import MissingFileError, UserError
 
 FOLDER = 'record'
@@ -18,7 +19,7 @@ RUN_FILE = 'run.json'
 PICTURES_FILE = 'pictures.json'
 
 #: The scores that tables and summaries show, in percent.
-SCORES = ('pseudo/mIoU', 'cam/mIoU', 'seg/mIoU', 'cls/mAP', 'mIoU')
+SCORES = ('pseudo/mIoU', 'cam/mIoU', 'seg/mIoU', 'cls/mAP', 'affinity/AUC', 'mIoU')
 
 _SAMPLE = re.compile(r'^sample_(?P<id>.+)_(?P<step>\d+)\.png$')
 
@@ -151,15 +152,26 @@ def full_name(metric: str, report: dict) -> str:
         parts.append('at the best threshold, chosen with the masks')
     if part == 'pseudo' and context.get('pseudo_label'):
         source, threshold = context['pseudo_label'].get('source'), context['pseudo_label'].get('threshold')
-        parts.append('from the segmentation' if source == 'seg' else f'from the CAM at {threshold:g}')
+        parts.append(f'from the {describe_source(source, threshold)}')
+    if part == 'affinity':
+        parts.append('pairs of positions, against the masks')
+    if has_note(part, context):
+        parts.append(context['segmentation'])
     if 'scales' in context:
         scales = ' '.join(f'{scale:g}' for scale in context['scales'])
         parts.append(f'scale{"s" if len(context["scales"]) > 1 else ""} {scales}')
         parts.append('flip' if context.get('flip') else 'no flip')
-        parts.append('CRF' if context.get('crf') else 'no CRF')
+        if part != 'affinity':
+            parts.append('CRF' if context.get('crf') else 'no CRF')
     if context.get('weights'):
         parts.append(str(context['weights']))
     return f'{metric} ({", ".join(parts)})' if parts else metric
+
+
+def has_note(part: str, context: dict) -> bool:
+    """Whether scores of a part (``cam``, ``pseudo``, ``seg``, ...) stand on what the model says of its segmentation."""
+    source = (context.get('pseudo_label') or {}).get('source') if part == 'pseudo' else part
+    return bool(context.get('segmentation')) and source in NOTED_SOURCES
 
 
 def _scalar_files(folder, log_dirs=None) -> list[str]:

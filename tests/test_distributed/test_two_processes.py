@@ -70,7 +70,8 @@ def test_fractions_are_global(results):
 @pytest.mark.parametrize('key', ['losses', 'gradients'])
 def test_losses_and_gradients_average_to_those_of_one_process(results, key):
     check_average(results, key, rtol=1e-4, atol=1e-7)
-    assert set(results['one'][key]) == {'masked_mean', 's', 's2c', 'u', 'm1', 'm2', 'm3'}
+    mutual = {'affinity', 'map_distance', 'spatial_kl', 'affinity_kl'}
+    assert set(results['one'][key]) == {'masked_mean', 's', 's2c', 'u', 'm1', 'm2', 'm3'} | mutual
     assert all(value.abs().sum() > 0 for value in results['one'][key].values())
 
 
@@ -98,6 +99,7 @@ def test_loss_that_is_not_finite_on_one_rank_stops_both(results):
 
 def test_training_step_under_distributed_data_parallel(results):
     """With and without a term, in and after the warm-up: no parameter is waited for in vain, and all ranks agree."""
+    assert len(results['rank0']['trained']) == 2 * 4
     for key, state in results['rank0']['trained'].items():
         for name, value in state.items():
             assert value.equal(results['rank1']['trained'][key][name]), (key, name)

@@ -57,6 +57,24 @@ def losses(found):
     ):
         inputs = inputs.clone().requires_grad_()
         differentiate(found, name, loss(inputs), inputs)
+    mutual_losses(found, labels)
+
+
+def mutual_losses(found, labels):
+    """Those of RML, with different shares of pairs, pictures and positions on the ranks."""
+    pairs = F.pair_labels(labels[:, ::2, ::2], radius=2)
+    maps, others = shares(*torch.rand(2, BATCH, 3, SIZE, SIZE))
+    affinity, teacher = shares(*torch.rand(2, BATCH, SIZE * 2, SIZE * 2))
+    valid = labels != 255  # no position at all in the first picture
+    near = valid[:, ::2, ::2].flatten(1)
+    for name, inputs, loss in (
+        ('affinity', affinity, lambda x: F.affinity_loss(x, pairs)),
+        ('map_distance', maps, lambda x: F.map_distance(x, others[..., ::2, ::2], valid[:, None, ::2, ::2])),
+        ('spatial_kl', maps, lambda x: F.mutual_spatial_kl(x, others, 0.5, valid)),
+        ('affinity_kl', affinity, lambda x: F.mutual_affinity_kl(x, teacher, near)),
+    ):
+        inputs = inputs.clone().requires_grad_()
+        differentiate(found, name, loss(inputs), inputs)
 
 
 def contrast(found):
@@ -124,6 +142,32 @@ def train(found):
         loss_m=dict(type='PixelContrastLoss', query_confidence=0.1),
     )
     found['trained'] = {}
+    train_without_each(found, config, terms)
+    train_without_each(found, *rml_config())
+
+
+def rml_config():
+    """Config and terms of RML on the same backbone."""
+    config = dict(
+        type='RML',
+        backbone=dict(type='TwoConvs'),
+        cam_head=dict(type='CAMHead', in_channels=8, num_classes=K - 1, pooling='max'),
+        affinity_head=dict(type='AttentionAffinityHead', in_channels=8, embed_dims=8, num_heads=2),
+        context_head=dict(type='ContextHead', in_channels=[8, 8], channels=3),
+        loss_c=dict(type='MultiLabelSoftMarginLoss'),
+        pseudo_label=dict(par=dict(iterations=1, dilations=[1])),
+        view_scale=0.5,
+    )
+    terms = dict(
+        loss_instance=dict(type='InstanceMutualLoss'),
+        loss_feature=dict(type='FeatureMutualLoss'),
+        loss_pixel=dict(type='PixelMutualLoss'),
+    )
+    return config, terms
+
+
+def train_without_each(found, config, terms):
+    """Three steps, one of them in the warm-up, with all terms and with all but each."""
     pictures = torch.randn(BATCH, 3, 16, 16)
     multi_hot = (torch.rand(BATCH, K - 1) < 0.6).float()
     for absent in (None, *terms):
@@ -139,8 +183,12 @@ def train(found):
             for sample, labels in zip(samples, shares(multi_hot)[0]):
                 sample.set_field(LabelData(multi_hot=labels), 'gt_image_labels', dtype=LabelData)
             model.train_step(dict(inputs=shares(pictures)[0], data_samples=samples), wrapper)
-            model.module.update_teacher(0.5)
-        found['trained'][str(absent)] = {k: v.clone() for k, v in model.module.state_dict().items()}
+            if config['type'] == 'CSRM':
+                model.module.update_teacher(0.5)
+        # Running statistics are each rank's own until DistributedDataParallel's next forward pass.
+        found['trained'][config['type'], absent] = {
+            k: v.clone() for k, v in model.module.state_dict().items() if 'running' not in k
+        }
 
 
 def main(path):

@@ -21,8 +21,13 @@ def make_metric(source='cam', threshold=0.5, **options):
     return metric
 
 
-def make_sample(truth=None, labels=None, cam=None, seg=None, scores=None, name='a.jpg'):
-    sample = SegDataSample(metainfo=dict(img_path=name))
+def make_sample(truth=None, labels=None, cam=None, seg=None, scores=None, name='a.jpg', propagated=None, affinity=None):
+    sample = SegDataSample(metainfo=dict(img_path=name, img_shape=(24, 32)))
+    if propagated is not None:
+        sample.set_field(PixelData(data=propagated), 'propagated_cam', dtype=PixelData)
+    if affinity is not None:
+        data, grid = affinity
+        sample.set_field(PixelData(data=data, metainfo=dict(grid=grid)), 'affinity', dtype=PixelData)
     if truth is not None:
         sample.gt_sem_seg = PixelData(data=torch.as_tensor(truth)[None])
     if labels is not None:
@@ -51,6 +56,7 @@ def make_samples(count=4, **without):
             cam=torch.randn(3, *size),
             seg=torch.randn(4, *size),
             scores=torch.rand(3).tolist(),
+            propagated=torch.rand(3, *size),
         )
         samples.append(make_sample(**values | without, name=f'{number}.jpg'))
     return samples
@@ -111,6 +117,62 @@ def test_pseudo_labels_worked_by_hand():
     scores = evaluate(make_metric('seg', None), [sample])
     assert scores['pseudo/mIoU'] == pytest.approx(100 * (1 + 2 / 3 + 0) / 3, abs=1e-3)
     assert scores['seg/mIoU'] == pytest.approx(100 * (0 + 0 + 1 / 4) / 3, abs=1e-3)
+
+
+def test_propagated_cams_are_cut_as_cams_are():
+    """Labels from the same maps, under either name, have the same scores, at the fixed threshold and at each other."""
+    samples = make_samples()
+    metric = make_metric('propagated', 0.3)
+    scores = evaluate(metric, samples)
+    context = metric.report['context']
+    assert context['pseudo_label'] == dict(source='propagated', threshold=0.3)
+    plain = make_metric('cam', 0.3)
+    for sample in samples:
+        sample.cam_logits = sample.propagated_cam
+    of_plain = evaluate(plain, samples)
+    assert scores['pseudo/mIoU'] == of_plain['pseudo/mIoU'] and metric.report['pseudo'] == plain.report['pseudo']
+    for threshold in plain.thresholds:
+        assert scores[f'pseudo/mIoU@{threshold:.2f}'] == of_plain[f'cam/mIoU@{threshold:.2f}']
+    assert (metric.pseudo_labels(samples[0]) == plain.pseudo_labels(samples[0])).all()
+    assert not any(name.startswith('pseudo/mIoU@') for name in of_plain)
+    json.dumps(metric.report)
+
+
+def test_a_model_that_propagates_nothing_has_no_such_labels():
+    samples = make_samples(propagated=None)
+    metric = make_metric('propagated', 0.3)
+    scores = evaluate(metric, samples)
+    assert 'cam/mIoU' in scores and not any(name.startswith('pseudo') for name in scores)
+    assert metric.pseudo_labels(samples[0]) is None
+
+
+def test_affinity_auc_is_over_the_pairs_of_all_pictures():
+    truth = torch.tensor([[0, 1], [2, 2], [255, 1]])
+    generator = torch.Generator().manual_seed(0)
+    samples, pairs = [], []
+    for number in range(3):
+        affinity = torch.rand(6, 6, generator=generator)
+        samples.append(make_sample(truth, [1, 1, 0], affinity=(affinity[None], (3, 2)), name=f'{number}.jpg'))
+        classes = truth.flatten().tolist()
+        for i in range(6):
+            for j in range(6):
+                if i != j and 255 not in (classes[i], classes[j]):
+                    pairs.append((min(int(affinity[i, j] * 1000), 999), classes[i] == classes[j]))
+    positive, negative = ([value for value, same in pairs if same == kind] for kind in (True, False))
+    wins = sum((p > n) + 0.5 * (p == n) for p in positive for n in negative)
+    metric = make_metric()
+    scores = evaluate(metric, samples)
+    assert scores == {'affinity/AUC': pytest.approx(100 * wins / len(positive) / len(negative), abs=1e-3)}
+    found = metric.report['context']['affinity_pairs']
+    assert found == dict(same_class=len(positive), different_class=len(negative), bins=1000)
+    json.dumps(metric.report)
+
+
+def test_affinity_without_pairs_of_both_kinds_has_no_score():
+    truth = torch.zeros(2, 2, dtype=torch.long)
+    metric = make_metric()
+    assert evaluate(metric, [make_sample(truth, [0, 0, 0], affinity=(torch.rand(1, 4, 4), (2, 2)))]) == {}
+    assert metric.report['context']['affinity_pairs']['same_class'] == 12
 
 
 def test_map_worked_by_hand():
@@ -181,6 +243,7 @@ def test_class_out_of_range_is_named():
         dict(source='cam'),
         dict(source='cam', threshold=2),
         dict(source='cam', treshold=0.5),
+        dict(source='propagated'),
     ],
 )
 def test_wrong_settings(pseudo_label):

@@ -56,3 +56,15 @@ def test_info_nce(golden):
         torch.from_numpy(golden[f'nce_{name}']) for name in ('queries', 'positives', 'negatives')
     )
     assert F.info_nce(queries, positives, negatives).item() == pytest.approx(golden['nce_out'].item(), rel=1e-5)
+
+
+def test_pixel_adaptive_refinement(golden):
+    refined = F.pixel_adaptive_refinement(golden['par_image'], golden['par_mask'], (1, 2, 4, 8, 12, 24), 10)
+    np.testing.assert_allclose(refined, golden['par_out'], rtol=1e-5)
+    refined = F.pixel_adaptive_refinement(*(torch.from_numpy(golden[f'par_{name}']) for name in ('image', 'mask')))
+    np.testing.assert_allclose(refined.numpy(), golden['par_out'], rtol=1e-5)
+
+
+def test_affinity_loss(golden):
+    affinity, labels = torch.from_numpy(golden['aff_pred']), torch.from_numpy(golden['aff_label'])
+    assert F.affinity_loss(affinity, labels).item() == pytest.approx(golden['aff_out'].item(), rel=1e-5)

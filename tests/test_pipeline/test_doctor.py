@@ -388,6 +388,18 @@ def test_paper_is_the_reference_where_it_has_the_data_set(run, write):
         doctor.load_pair(folder, 'paper')
 
 
+def test_the_paper_is_no_reference_for_another_method(run, write):
+    cards = [{**card, 'dataset': 'voc', 'inputs': {}} for card in run]
+    names = {'classifier': 'rml', 'csrm': 'labels_rml', 'labels_csrm': 'labels_rml_crf', 'table': 'verify_masks'}
+    for card in cards[1:]:
+        card['stage'] = names[card['stage']]
+        card['kind'] = {'rml': 'train', 'verify_masks': 'verify'}.get(card['stage'], 'labels')
+    folder = write('a', [{**card, 'kind': 'data'} if card['stage'] == 'data' else card for card in cards])
+    for reference in (None, 'paper'):
+        with pytest.raises(UserError, match=r'has none \(it has labels_rml, labels_rml_crf, rml\): give a REF'):
+            doctor.load_pair(folder, reference)
+
+
 def test_networks_of_the_paper_follow_the_configs(write):
     run = paper_run()
     for stage, file in (('verify_csrm', 'mmcfg/deeplabv3plus_rs269_voc_pseudo.py'), ('verify_masks', 'mmcfg/fcn.py')):

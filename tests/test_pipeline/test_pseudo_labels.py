@@ -96,10 +96,10 @@ def test_refined_labels_are_those_of_the_public_functions(tmp_path):
         (dict(threshold=-0.1), r'--threshold must be in 0\.\.1'),
         (dict(threshold=None), '--threshold .* is needed'),
         (dict(bg_threshold=0.6), 'must not be above `fg_threshold`'),
-        (dict(source='x'), "--source must be 'cam' or 'seg'"),
+        (dict(source='x'), "--source must be one of 'cam', 'seg', 'propagated'"),
         (dict(scales=()), '--scales must be factors'),
         (dict(scales=(0.5, 0)), '--scales must be factors'),
-        (dict(source='seg', bg_threshold=0.1), '--bg-threshold is for --source cam'),
+        (dict(source='seg', bg_threshold=0.1), '--bg-threshold is for CAMs'),
         (dict(restrict='none'), 'CAMs need a set of classes'),
         (dict(source='seg', restrict='classifier'), '--source seg is restricted'),
         (dict(restrict='all'), '`restrict` must be one of'),
@@ -115,8 +115,10 @@ def test_settings_that_make_no_sense_are_refused(given, message):
 def test_a_model_without_the_source_is_told():
     with pytest.raises(UserError, match='no segmentation branch; use --source cam'):
         labels(prediction(), source='seg', threshold=None)
-    with pytest.raises(UserError, match='gives no CAMs; use --source seg'):
-        labels(prediction(cam=None))
+    with pytest.raises(UserError, match='gives no CAMs; use --source seg or --source propagated'):
+        labels(prediction(cam=None, probs=torch.full((4, 1, 3), 0.25), propagated=CAM))
+    with pytest.raises(UserError, match=r'propagates no CAMs; use --source cam$'):
+        labels(prediction(), source='propagated')
 
 
 @pytest.fixture

@@ -2,9 +2,11 @@ import pytest
 import yaml
 
 from csrm_plugin.engine.config import load_config
+from csrm_plugin.pipeline.published import TABLE_2
 from csrm_plugin.pipeline.recipes import STAGE_KEYS, load_recipe
-from csrm_plugin.pipeline.table import LABEL_ROWS
 from csrm_plugin.utils import MissingFileError, UserError
+
+DATA_SETS = ('demo', 'msrc', 'voc', 'coco')
 
 RECIPE = dict(
     dataset='demo',
@@ -87,7 +89,7 @@ def test_files_that_are_no_pipeline_are_told(tmp_path, root):
         load_recipe('demo', str(root)).stage('csmr')
 
 
-@pytest.mark.parametrize('name', ['demo', 'msrc', 'voc', 'coco'])
+@pytest.mark.parametrize('name', [f'{method}{data}' for method in ('', 'rml_') for data in DATA_SETS])
 def test_the_pipelines_of_the_project_name_configs_that_are_there(name, root):
     recipe = load_recipe(name, str(root))
     assert {stage.kind for stage in recipe.stages} <= set(STAGE_KEYS)
@@ -95,5 +97,24 @@ def test_the_pipelines_of_the_project_name_configs_that_are_there(name, root):
         if 'config' in stage.options:
             load_config(str(root / stage.options['config']))
     names = {stage.name for stage in recipe.stages}
-    wanted = {'data', 'classifier', 'csrm', 'table', *(row[0] for row in LABEL_ROWS)}
-    assert wanted | {'verify_cam', 'verify_csrm', 'verify_masks'} <= names
+    wanted = {'data', 'rml', 'labels_rml_cam', 'labels_rml', 'labels_rml_crf', 'verify_rml', 'verify_masks', 'table'}
+    if not name.startswith('rml'):
+        wanted = {'data', 'classifier', 'csrm', 'table', *(row['stage'] for row in TABLE_2)}
+        wanted |= {'verify_cam', 'verify_csrm', 'verify_masks'}
+    assert wanted <= names
+
+
+@pytest.mark.parametrize('data', DATA_SETS)
+def test_the_plain_cams_beside_propagated_ones_have_the_same_views(data, root):
+    recipe = load_recipe(f'rml_{data}', str(root))
+    plain, propagated = (recipe.stage(name).options for name in ('labels_rml_cam', 'labels_rml'))
+    settings = load_config(str(root / recipe.config)).model.test_cfg
+    assert (tuple(plain['scales']), plain['flip']) == (tuple(settings.scales), settings.flip)
+    assert propagated['scales'] == [1] and not propagated.get('flip')
+
+
+def test_an_unknown_source_of_labels_is_refused(root, tmp_path):
+    text = (root / 'mmcfg' / 'pipelines' / 'demo.yaml').read_text().replace('source: seg', 'source: segm')
+    (tmp_path / 'x.yaml').write_text(text)
+    with pytest.raises(UserError, match="`labels_csrm` must be one of cam, seg, propagated, but is 'segm'"):
+        load_recipe(str(tmp_path / 'x.yaml'), str(root))

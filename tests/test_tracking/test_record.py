@@ -105,3 +105,20 @@ def test_full_names_say_what_a_score_stands_on():
     assert 'val, at the best threshold, chosen with the masks, scales' in full_name('cam/mIoU', report)
     assert 'from the CAM at 0.3' in full_name('pseudo/mIoU', report)
     assert full_name('mIoU', {}) == 'mIoU'
+
+
+def test_full_names_of_a_model_that_says_what_its_segmentation_stands_on():
+    context = dict(split='val', scales=[1.0], flip=False, crf=False, segmentation='CAMs of three scales',
+                   pseudo_label=dict(source='propagated', threshold=0.35))  # fmt: skip
+    report = dict(context=context, metrics={})
+    views = 'scale 1, no flip, no CRF'
+    assert full_name('seg/mIoU', report) == f'seg/mIoU (val, CAMs of three scales, {views})'
+    assert full_name('pseudo/mIoU', report) == (
+        f'pseudo/mIoU (val, from the propagated CAM at 0.35, CAMs of three scales, {views})'
+    )
+    assert full_name('cam/mIoU', report) == f'cam/mIoU (val, {views})'
+    assert full_name('affinity/AUC', report) == (
+        'affinity/AUC (val, pairs of positions, against the masks, scale 1, no flip)'
+    )
+    context['pseudo_label'] = dict(source='cam', threshold=0.3)
+    assert 'three scales' not in full_name('pseudo/mIoU', report)

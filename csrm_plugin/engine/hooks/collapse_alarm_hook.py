@@ -4,6 +4,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from ...utils import UserError
+from .schedule_hook import unwrap
 
 
 def diagnose(
@@ -12,7 +13,7 @@ def diagnose(
     """Findings about the statistics of a run.
 
     Args:
-        statistics (dict[str, float]): Shares of pixels in 0..1, as CSRM logs them; missing ones are not judged.
+        statistics (dict[str, float]): Shares of pixels in 0..1, as models log them; missing ones are not judged.
         min_covered (float): Least share of pixels with a certain pseudo label, in 0..1.
         min_foreground (float): Least share of foreground among pseudo labels and predictions, in 0..1.
         max_chance (float): Highest contrastive loss in terms of that of equal similarities.
@@ -31,13 +32,15 @@ def diagnose(
     elif labelled is not None and labelled < min_foreground:
         findings['pseudo labels are background only'] = (
             f'{labelled:.1%} of the pixels have a foreground pseudo label. Likely cause: '
-            '`model.pseudo_label.fg_threshold` is too high, or `load_from` does not name a trained CAM classifier.'
+            '`model.pseudo_label.fg_threshold` is too high, or the CAMs are not those of a trained classifier '
+            '(`load_from`, or the length of the WarmupHook).'
         )
     elif predicted is not None and predicted < min_foreground:
+        although = '' if labelled is None else f' although {labelled:.1%} are labelled so'
         findings['the segmentation predicts background only'] = (
-            f'{predicted:.1%} of the pixels are predicted as foreground although {labelled or 0:.1%} are labelled so. '
-            'Likely cause: the mutual losses set in before the segmentation branch has learnt (lengthen the '
-            'WarmupHook, in iterations), or the learning rate is too high.'
+            f'{predicted:.1%} of the pixels are predicted as foreground{although}. Likely cause: the mutual losses set '
+            'in before the segmentation has learnt (lengthen the WarmupHook, in iterations), the learning rate is too '
+            'high, or the score of the background where the model has one (`model.test_cfg.threshold`).'
         )
     chance = statistics.get('contrast/chance')
     if chance is not None and chance > max_chance:
@@ -86,7 +89,9 @@ class CollapseAlarmHook(Hook):
         self._means: dict[str, float] = {}
 
     def before_train(self, runner) -> None:
-        """Warn if the run starts without a trained classifier."""
+        """Warn if a run of a model that builds on a trained classifier starts without one."""
+        if not getattr(unwrap(runner.model), 'starts_from_classifier', False):
+            return
         if not runner.cfg.get('load_from') and not runner.cfg.get('resume'):
             runner.logger.warning(
                 'No `load_from`: this run starts without a trained CAM classifier, so its first pseudo labels are '

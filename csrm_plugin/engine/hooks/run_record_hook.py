@@ -33,10 +33,11 @@ class RunRecordHook(Hook):
     that starts anew in the same folder replaces the record of the one before, as it replaces its checkpoints.
 
     Backends of the visualizer that can (see :class:`csrm_plugin.tracking.WSSSWandbBackend`) also get the scores under
-    their full names, as a summary, and the threshold curve of the CAMs.
+    their full names, as a summary, and the threshold curves: of the CAMs, and of the pseudo labels where these are cut
+    alike.
 
     Args:
-        interval (int): Validations between two entries of the threshold curve.
+        interval (int): Validations between two entries of the threshold curves.
     """
 
     priority = 'LOW'  # after the logger, whose lines it belongs to
@@ -164,9 +165,13 @@ class RunRecordHook(Hook):
                 named = {record.full_name(name, report): value for name, value in scores.items()}
                 best = {f'best/{name}': entry['value'] for name, entry in self._run['best'].items()}
                 backend.add_summary({**scores, **named, **best})
-            curve = threshold_curve(report['metrics'])
-            if curve and hasattr(backend, 'add_curve') and self._validations % self.interval == 0:
-                backend.add_curve('cam/threshold_curve', 'threshold', curve[0], 'mIoU', curve[1], step=runner.iter)
+            if not hasattr(backend, 'add_curve') or self._validations % self.interval:
+                continue
+            for part in ('cam', 'pseudo'):
+                curve = threshold_curve(report['metrics'], part)
+                if curve:
+                    name = f'{part}/threshold_curve'
+                    backend.add_curve(name, 'threshold', curve[0], 'mIoU', curve[1], step=runner.iter)
 
 
 def describe_run(runner) -> dict:
@@ -209,9 +214,9 @@ def validation_report(runner, metrics: dict) -> dict:
     }
 
 
-def threshold_curve(metrics: dict) -> tuple[list[float], list[float]] | None:
-    """Thresholds and mIoU (percent) of the entries ``cam/mIoU@<threshold>``; None where there are none."""
-    prefix = 'cam/mIoU@'
+def threshold_curve(metrics: dict, part: str = 'cam') -> tuple[list[float], list[float]] | None:
+    """Thresholds and mIoU (percent) of the entries ``<part>/mIoU@<threshold>``; None where there are none."""
+    prefix = f'{part}/mIoU@'
     points = sorted(
         (float(name.removeprefix(prefix)), value) for name, value in metrics.items() if name.startswith(prefix)
     )

@@ -24,7 +24,7 @@ PANEL_WIDTH = 256
 
 @HOOKS.register_module()
 class SamplePicturesHook(Hook):
-    """Draw validation pictures: input, CAM, pseudo label, prediction, truth, as far as the model gives them.
+    """Draw validation pictures: input, CAMs, pseudo label, prediction, truth, as far as the model gives them.
 
     At each validation the same few pictures, evenly spread over the split, go to the visualizer's backends, so that
     one can scrub through time; backends with ``add_segmentation`` get them with class masks. At the end the best, the
@@ -186,16 +186,18 @@ def label_maps(runner, sample) -> dict[str, np.ndarray]:
 
 
 def draw(runner, sample) -> dict[str, Panel]:
-    """Panels of a picture by name, in the order input, CAM, training or pseudo label, prediction, truth."""
+    """Panels of a picture by name: input, CAM, propagated CAM, training or pseudo label, prediction, truth."""
     meta, picture = runner.val_dataloader.dataset.metainfo, _picture(sample)
     names = ''
     panels = {}
     if 'gt_image_labels' in sample:
         labels = sample.gt_image_labels.multi_hot.cpu()
         names = ', '.join(name for name, there in zip(meta['classes'][1:], labels) if there > 0)
-        if 'cam_logits' in sample:
-            cams = normalize_cam(sample.cam_logits.data[None].float(), labels=labels[None])[0].numpy()
-            panels['CAM'] = Panel(overlay_cams(picture, cams, meta['palette']), 'CAM, strongest class of the labels')
+        for name, key in (('CAM', 'cam_logits'), ('propagated CAM', 'propagated_cam')):
+            if key in sample:
+                maps = getattr(sample, key).data[None].float()
+                cams = overlay_cams(picture, normalize_cam(maps, labels=labels[None])[0].numpy(), meta['palette'])
+                panels[name] = Panel(cams, f'{name}, strongest class of the labels')
     title = f'{picture_id(sample)}, iteration {runner.iter}' + (f': {names}' if names else '')
     for name, labels in label_maps(runner, sample).items():
         panels[name] = Panel(overlay_labels(picture, labels, meta['palette']), name)

@@ -1,5 +1,6 @@
 """Backbones that the host does not have."""
 
+from .mix_transformer import AttentionMixVisionTransformer
 from .resnest import WSSSResNeSt
 
-__all__ = ['WSSSResNeSt']
+__all__ = ['AttentionMixVisionTransformer', 'WSSSResNeSt']

@@ -5,7 +5,7 @@ from mmseg.registry import MODELS
 from torch import Tensor
 
 from ...functional import normalize_cam
-from .wsss_segmentor import WSSSSegmentor
+from .wsss_segmentor import TrainingView, WSSSSegmentor
 
 
 @MODELS.register_module()
@@ -59,10 +59,18 @@ class CAMClassifier(WSSSSegmentor):
         """CAM (B, C, h, w), float, any range, of normalised pictures (B, 3, H, W)."""
         return self.cam_head(self.extract_feat(inputs))
 
+    def classify(self, cam: Tensor) -> Tensor:
+        """Class logits (B, C) of a CAM (B, C, h, w), as the head pools."""
+        return self.cam_head.classify(cam)
+
     def loss(self, inputs: Tensor, data_samples) -> dict:
         """``loss_c`` of a batch."""
         labels = self.image_labels(data_samples, inputs.device)
-        return dict(loss_c=self.loss_c(self.cam_head.classify(self._forward(inputs)), labels))
+        return dict(loss_c=self.loss_c(self.classify(self._forward(inputs)), labels))
+
+    def training_view(self, inputs: Tensor, data_samples) -> TrainingView:
+        """The CAM of a batch; see :meth:`WSSSSegmentor.training_view`."""
+        return TrainingView(self._forward(inputs))
 
     def predict(self, inputs: Tensor, data_samples=None):
         """Data samples with ``cam_logits``, ``pred_image_labels`` and a ``pred_sem_seg`` made from both."""

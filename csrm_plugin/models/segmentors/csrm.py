@@ -8,11 +8,12 @@ from mmseg.registry import MODELS
 from torch import Tensor
 
 from ... import functional as F
-from ...refine import DenseCRF
+from ...refine import DenseCRF, PixelAdaptiveRefinement, build_refinement, refinement_title
 from ...utils import UserError
 from ..memory_bank import MemoryBank
 from .csrm_network import CSRMOutputs
 from .teacher_student import TeacherStudent
+from .wsss_segmentor import MixedView, TrainingView
 
 
 @dataclass
@@ -22,12 +23,16 @@ class PseudoLabelSettings:
     Attributes:
         fg_threshold (float): delta_fg, in 0..1.
         bg_threshold (float): delta_bg, in 0..1, at most ``fg_threshold``.
+        refine (str | None): What looks at the picture: ``'crf'``, ``'par'`` in place of it, or ``'none'``.
         crf (dict | None): Arguments of :class:`csrm_plugin.refine.DenseCRF`; None leaves dCRF out.
+        par (dict | None): Arguments of :class:`csrm_plugin.refine.PixelAdaptiveRefinement`; None is its defaults.
     """
 
     fg_threshold: float = 0.35
     bg_threshold: float = 0.05
+    refine: str | None = 'crf'
     crf: dict | None = field(default_factory=dict)
+    par: dict | None = field(default_factory=dict)
 
     def __post_init__(self):
         F.check_thresholds(self.fg_threshold, self.bg_threshold)
@@ -92,9 +97,9 @@ class CSRM(TeacherStudent):
         loss_s2c, loss_u, loss_m (dict, optional): Configs of the mutual terms; None leaves a term out.
         pseudo_label (dict, optional): See :class:`PseudoLabelSettings`.
         reliability (dict, optional): See :class:`ReliabilitySettings`.
-        label_stride (int): Pixels of the input per pixel of the pseudo labels, in each direction; dCRF and all pixel
-            losses work at that resolution. 1, the paper's, is the resolution of the input; 2 makes a quarter of the
-            work of it.
+        label_stride (int): Pixels of the input per pixel of the pseudo labels, in each direction; their refinement and
+            all pixel losses work at that resolution. 1, the paper's, is the resolution of the input; 2 makes a quarter
+            of the work of it.
         mix_prob (float): Probability that a picture receives classes of another one (ClassMix), in 0..1.
         mix_min_area (float): Classes whose pseudo label covers less than this share of the picture, in 0..1, are not
             pasted: a handful of pixels would still make the picture's label name the class. 0 in the paper.
@@ -104,6 +109,7 @@ class CSRM(TeacherStudent):
         init_cfg (dict, optional): Initialisation of the network.
 
     Attributes:
+        crf (DenseCRF | PixelAdaptiveRefinement | None): What refines the pseudo labels.
         alpha (float): alpha_t in force; a hook lets it fall.
         sigma_s2c (float): sigma_s2c in force; a hook lets it rise.
         warmup_factor (float): Factor of the three mutual terms, 0 during the warm-up; set by a hook.
@@ -113,8 +119,17 @@ class CSRM(TeacherStudent):
     SETTINGS = {
         'pseudo_label': PseudoLabelSettings,
         'pseudo_label.crf': DenseCRF,
+        'pseudo_label.par': PixelAdaptiveRefinement,
         'reliability': ReliabilitySettings,
     }
+
+    starts_from_classifier = True
+
+    @classmethod
+    def prediction_settings(cls, settings: dict) -> dict:
+        """Neither refinement nor bank takes part in a prediction; dCRF wants a package, and the bank much memory."""
+        pseudo_label = dict(settings.get('pseudo_label') or {}, refine='none', crf=None)
+        return dict(settings, pseudo_label=pseudo_label, bank_capacity=1)
 
     def __init__(
         self,
@@ -172,13 +187,17 @@ class CSRM(TeacherStudent):
                 f'`model.cam_head.num_classes` ({self.student.cam_head.num_classes}).'
             )
         self.bank = MemoryBank(num_classes, embed_dims, bank_capacity)
-        crf = self.pseudo_label.crf
-        self.crf = None if crf is None else DenseCRF(**crf)
+        self.crf = build_refinement(self.pseudo_label)
         self.align_corners = self.student.align_corners
         self.alpha = self.reliability.alpha
         self.sigma_s2c = self.reliability.sigma_s2c
         self.warmup_factor = 1.0
         self.warmup_iters = 0
+
+    @property
+    def refinement(self):
+        """What refines the pseudo labels, by the name that it has in every segmentor; see ``crf``."""
+        return self.crf
 
     def loss(self, inputs: Tensor, data_samples) -> dict:
         """The terms of Eq. 14 and their statistics, for normalised pictures (B, 3, H, W)."""
@@ -285,6 +304,36 @@ class CSRM(TeacherStudent):
         settings = self.pseudo_label
         thresholds = settings.fg_threshold, settings.bg_threshold
         return F.cam_pseudo_labels(picture[None], cams, labels, *thresholds, self.crf)[0]
+
+    @property
+    def training_note(self) -> str:
+        """Settings of the pseudo labels and of ClassMix."""
+        settings, refined = self.pseudo_label, refinement_title(self.refinement)
+        if self.refinement is not None:
+            refined += f' with {self.refinement.iterations} iterations'
+        return (
+            f'teacher; fg_threshold {settings.fg_threshold:g}, bg_threshold {settings.bg_threshold:g} (between the '
+            f'two: hatched), {refined}; mix_prob {self.mix_prob:g}'
+        )
+
+    @torch.no_grad()
+    def training_view(self, inputs: Tensor, data_samples) -> TrainingView:
+        """The teacher's CAM and pseudo labels, and what ClassMix makes of them."""
+        factor, self.warmup_factor = self.warmup_factor, 0.0  # the segmentation of the teacher is not drawn
+        try:
+            plain = self.weak_targets(inputs, data_samples)
+        finally:
+            self.warmup_factor = factor
+        mixed = self.mix(plain)
+        settings = self.pseudo_label
+        how = f'fg > {settings.fg_threshold:g}, bg < {settings.bg_threshold:g}, {refinement_title(self.refinement)}'
+        cam = self.teacher.cam_head(self.teacher.extract_feat(inputs))
+        view = MixedView(mixed.inputs, mixed.labels, mixed.pseudo_labels)
+        return TrainingView(cam, "teacher's CAM", plain.pseudo_labels, how, view)
+
+    def classify(self, cam: Tensor) -> Tensor:
+        """Class logits (B, C) of a CAM (B, C, h, w), as the head of the predicting network pools."""
+        return self.predictor.cam_head.classify(cam)
 
     def _forward(self, inputs: Tensor, data_samples=None) -> CSRMOutputs:
         """All branches of the predicting network for normalised pictures (B, 3, H, W)."""

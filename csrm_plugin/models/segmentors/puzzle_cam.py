@@ -6,6 +6,7 @@ from torch import Tensor
 
 from ...utils import UserError
 from .cam_classifier import CAMClassifier
+from .wsss_segmentor import TrainingView
 
 
 def split_tiles(pictures: Tensor, tiles: int) -> Tensor:
@@ -53,10 +54,14 @@ class PuzzleCAM(CAMClassifier):
         labels = self.image_labels(data_samples, inputs.device)
         whole = self._forward(inputs)
         merged = merge_tiles(self._forward(split_tiles(inputs, self.tiles)), self.tiles)
-        classify = self.cam_head.classify
+        classify = self.classify
         losses = dict(loss_c=self.loss_c(classify(whole), labels), loss_c_tiles=self.loss_c(classify(merged), labels))
         if merged.shape != whole.shape:  # tiles whose size is no multiple of the stride
             merged = F.interpolate(merged, whole.shape[2:], mode='bilinear', align_corners=self.align_corners)
         distance = (whole.float() - merged.float()).abs() * labels[:, :, None, None]
         losses['loss_re'] = self.reconstruction_weight * distance.mean()
         return losses
+
+    def training_view(self, inputs: Tensor, data_samples) -> TrainingView:
+        """The CAM of a batch, and the tiles; see :meth:`WSSSSegmentor.training_view`."""
+        return super().training_view(inputs, data_samples)._replace(tiles=self.tiles)

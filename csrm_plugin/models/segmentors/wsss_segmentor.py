@@ -1,5 +1,7 @@
 """What all segmentors that learn from image-level labels share."""
 
+from typing import NamedTuple
+
 import torch
 import torch.distributed as dist
 from mmengine.structures import LabelData, PixelData
@@ -15,6 +17,40 @@ class NonFiniteLossError(UserError, FloatingPointError):
     """A loss is NaN or infinite; the weights have not been touched by it."""
 
 
+class MixedView(NamedTuple):
+    """What a model learns from where it mixes the pictures of a batch.
+
+    Attributes:
+        inputs (Tensor): (B, 3, H, W), float: normalised pictures.
+        labels (Tensor): (B, C), 0/1: the image-level labels after mixing.
+        pseudo_labels (Tensor): (B, h, w), int64, 255 uncertain.
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    pseudo_labels: Tensor
+
+
+class TrainingView(NamedTuple):
+    """What a model makes of a training batch, for drawing; see :meth:`WSSSSegmentor.training_view`.
+
+    Attributes:
+        cam (Tensor): (B, C, h', w'), float: CAM before ReLU, or after it.
+        whose (str): What the CAM is, for a caption, as in ``"teacher's CAM"``.
+        pseudo_labels (Tensor | None): (B, h, w), int64, 255 uncertain: made from CAMs; None where there are none.
+        how (str): How they are made, in a few words, for a caption.
+        mixed (MixedView | None): Where the model mixes pictures.
+        tiles (int | None): Into how many tiles per side the model cuts pictures.
+    """
+
+    cam: Tensor
+    whose: str = 'CAM'
+    pseudo_labels: Tensor | None = None
+    how: str = ''
+    mixed: MixedView | None = None
+    tiles: int | None = None
+
+
 class WSSSSegmentor(BaseSegmentor):
     """Base of the segmentors: labels and padding of a batch, predictions, and a stop before a non-finite update.
 
@@ -22,7 +58,10 @@ class WSSSSegmentor(BaseSegmentor):
 
     - ``cam_logits``: PixelData (C, h, w), float, the CAM before ReLU;
     - ``pred_image_labels``: LabelData with ``scores`` (C,), float, in 0..1;
-    - ``seg_logits`` (K, h, w), ``pred_sem_seg`` (1, h, w), where the model has a segmentation branch.
+    - ``seg_logits`` (K, h, w), ``pred_sem_seg`` (1, h, w), where the model has a segmentation;
+    - ``propagated_cam``: PixelData (C, h, w), float32, in 0..1, of all classes, where the model propagates its CAMs;
+    - ``affinity``: PixelData (1, n, n), float, in 0..1, with ``grid`` (rows, columns), n = rows * columns, where the
+      model says which positions of the network's input belong together: for scores only.
 
     Args:
         data_preprocessor (dict, optional): Config of the data preprocessor.
@@ -31,6 +70,31 @@ class WSSSSegmentor(BaseSegmentor):
     """
 
     align_corners = False
+    #: Whether the first pseudo labels of a training without a trained classifier (``load_from``) are noise.
+    starts_from_classifier = False
+
+    @classmethod
+    def prediction_settings(cls, settings: dict) -> dict:
+        """Settings of a model of this class that only predicts: without what takes part in the training alone.
+
+        Args:
+            settings (dict): ``model`` of a config, as a plain dict; stays as it is.
+        """
+        return settings
+
+    @property
+    def training_note(self) -> str:
+        """What :meth:`training_view` stands on, in one line; empty where there is nothing to say."""
+        return ''
+
+    @property
+    def segmentation_note(self) -> str | None:
+        """What the segmentation stands on, where that is more than the scales and the flip of the test pipeline.
+
+        In a few words, as in ``'CAMs of scales 0.5 1 1.5 with flip, background 0.35'``; scores of the segmentation
+        and of propagated CAMs are named with it. None where there is nothing more.
+        """
+        return None
 
     def __init__(self, data_preprocessor=None, init_cfg=None, pretrained=None) -> None:
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
@@ -113,11 +177,18 @@ class WSSSSegmentor(BaseSegmentor):
             restored.append(resize(row[None], size, mode='bilinear', align_corners=self.align_corners)[0])
         return restored
 
+    def classify(self, cam: Tensor) -> Tensor:
+        """Class logits (B, C), float32, of a CAM (B, C, h, w): the mean over the positions; its head's, where one is.
+
+        The class scores of all predictions, tiles put together again included, are the sigmoid of this.
+        """
+        return cam.float().mean(dim=(2, 3))
+
     def add_predictions(self, data_samples, size, cam: Tensor, seg_logits: Tensor | None = None):
         """Put CAM (B, C, h, w) and segmentation logits (B, K, h, w) into the data samples; ``size`` is the input's."""
         if data_samples is None:
             data_samples = [SegDataSample() for _ in cam]
-        scores = cam.float().mean(dim=(2, 3)).sigmoid()
+        scores = self.classify(cam).sigmoid()
         maps = resize(cam.float(), size, mode='bilinear', align_corners=self.align_corners)
         for sample, row, score in zip(data_samples, self.restore(maps, data_samples), scores):
             sample.set_field(PixelData(data=row), 'cam_logits', dtype=PixelData)
@@ -139,6 +210,18 @@ class WSSSSegmentor(BaseSegmentor):
 
         Returns:
             Tensor | None: (H, W), int64, 255 uncertain; None for a model that learns from no pseudo labels.
+        """
+        return None
+
+    def training_view(self, inputs: Tensor, data_samples: list[SegDataSample]) -> TrainingView | None:
+        """What this model makes of a batch, for drawing; called in eval mode, without gradient.
+
+        Args:
+            inputs (Tensor): (B, 3, H, W), float: normalised pictures of the training pipeline.
+            data_samples (list[SegDataSample]): Of the same pictures.
+
+        Returns:
+            TrainingView | None: None for a model of which nothing but the pictures is to be drawn.
         """
         return None
 

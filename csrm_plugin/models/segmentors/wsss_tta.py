@@ -10,9 +10,9 @@ from mmseg.registry import MODELS
 class WSSSTTAModel(BaseTTAModel):
     """Average what a segmentor predicts for several scales and flips of a picture.
 
-    CAMs are averaged before Eq. 2 (ReLU, division by the maximum), segmentation as probabilities, class scores as
-    they are; all at the picture's original size, with flips undone. What a model does not predict (a plain
-    segmentation network has no CAMs) is left out.
+    CAMs are averaged before Eq. 2 (ReLU, division by the maximum), segmentation as probabilities, propagated CAMs and
+    class scores as they are; all at the picture's original size, with flips undone. What a model does not predict (a
+    plain segmentation network has no CAMs) is left out, and so are affinities, which belong to a single view.
     """
 
     def merge_preds(self, data_samples_list):
@@ -31,6 +31,11 @@ class WSSSTTAModel(BaseTTAModel):
         sample = views[0]
         if 'cam_logits' in sample:
             sample.cam_logits = PixelData(data=torch.stack([view.cam_logits.data for view in views]).mean(dim=0))
+        if 'propagated_cam' in sample:
+            maps = torch.stack([view.propagated_cam.data for view in views])
+            sample.propagated_cam = PixelData(data=maps.mean(dim=0))
+        if 'affinity' in sample and len(views) > 1:
+            del sample.affinity
         if 'pred_image_labels' in sample:
             scores = torch.stack([view.pred_image_labels.scores for view in views]).mean(dim=0)
             sample.pred_image_labels.scores = scores

@@ -3,6 +3,7 @@
 import itertools
 import re
 
+from ...label_sources import SOURCES
 from . import page
 from .charts import MAX_POINTS, Series, line_chart, swatch, threshold_chart
 from .formats import SCORE_NAMES, count, is_number, number, percent, score_name
@@ -80,16 +81,17 @@ def legend(runs, sticky: bool = False) -> Html | None:
 
 
 def threshold_section(ids, runs) -> page.Section:
-    """Scores over the threshold: the CAMs, and the segmentation where it was cut alike, at the last validation."""
-    series, marks, words = [], [], []
+    """Scores over the threshold: CAMs, and what the labels are made from where it was cut alike, last validation."""
+    series, marks, words, kinds = [], [], [], set()
     for run, metric in itertools.product(runs, (CAM_CURVE, CUT_CURVE)):
         last = next((item for item in reversed(run.validations) if threshold_curve(item['metrics'], metric)), None)
         if last is None:
             continue
-        points, cut = threshold_curve(last['metrics'], metric), metric == CUT_CURVE
-        name = f'{run.label}: segmentation, cut at t' if cut else f'{run.label}: CAM'
-        series.append(Series(name, *map(list, zip(*points)), run.style, cut))
-        found, text = _threshold_marks(run, last, points, cut)
+        kind = 'cam' if metric == CAM_CURVE else 'propagated' if _source_of(last) == 'propagated' else 'seg'
+        points, kinds = threshold_curve(last['metrics'], metric), {*kinds, kind}
+        name = f'{run.label}: {SOURCES[kind]}' + (', cut at t' if kind == 'seg' else '')
+        series.append(Series(name, *map(list, zip(*points)), run.style, kind != 'cam'))
+        found, text = _threshold_marks(run, last, points, kind)
         marks += found
         words.append(f'{name}: {text}')
     if not series:
@@ -98,39 +100,50 @@ def threshold_section(ids, runs) -> page.Section:
     swatches = [swatch(line.style, line.hollow) if len(series) > 1 else None for line in series]
     items = [tag('li', mark, tag('span', text)) for mark, text in zip(swatches, words)]
     figure = tag('figure', chart, tag('figcaption', tag('ul', items)), cls='medium')
-    return page.Section('Thresholds', [tag('p', _threshold_words({line.hollow for line in series})), figure])
+    return page.Section('Thresholds', [tag('p', _threshold_words(kinds)), figure])
 
 
-def _threshold_words(hollow):
-    """What the curves over the threshold are; ``hollow`` holds True for the segmentation and False for CAMs."""
-    cams, cuts = False in hollow, True in hollow
+def _source_of(validation) -> str | None:
+    """What the pseudo labels of a validation are made from, where it is known."""
+    source = (validation['context'].get('pseudo_label') or {}).get('source')
+    return source if source in SOURCES else None
+
+
+def _threshold_words(kinds):
+    """What the curves over the threshold are; ``kinds`` holds what they are of, keys of :data:`SOURCES`."""
     words = []
-    if cams:
+    if 'cam' in kinds:
         words.append('CAM: mIoU of the class activation maps, against the score t that the background is given.')
-    if cuts:
+    if 'propagated' in kinds:
+        words.append(
+            'Propagated CAM (thin line, open markers): the same of the maps that the model has propagated, from which '
+            'its pseudo labels are made.'
+        )
+    if 'seg' in kinds:
         words.append(
             'Segmentation (thin line, open markers): mIoU of its pseudo labels when they are cut as a CAM is, '
             'foreground where the probability of its class is above t.'
         )
     words.append('Classes are restricted to the image labels. A flat curve means that the threshold matters little.')
-    if cams:
-        of_cams = ' of the CAMs' if cuts else ''
+    starred = bool(kinds - {'seg'})
+    if starred:
+        of_cams = ' of the CAMs' if 'seg' in kinds else ''
         words.append(f'The best threshold{of_cams} (star) was chosen with the masks; a fixed one (cross) was not.')
-    if cuts:
-        no_star = ', which has no star,' if cams else ''
+    if 'seg' in kinds:
+        no_star = ', which has no star,' if starred else ''
         words.append(f'The best threshold of the segmentation{no_star} was chosen with the masks too.')
     return ' '.join(words)
 
 
-def _threshold_marks(run, validation, points, cut):
-    """Marked points of a curve, and the same in words; one of the segmentation (``cut``) gets no marks."""
+def _threshold_marks(run, validation, points, kind):
+    """Marked points of a curve, and the same in words; one of the segmentation gets no marks."""
     threshold, best = max(points, key=lambda point: point[1])
-    marks = [] if cut else [(threshold, best, 'best', run.style)]
+    marks = [] if kind == 'seg' else [(threshold, best, 'best', run.style)]
     context, metrics = validation['context'], validation['metrics']
     text = f'best {percent(best)} at {threshold:g}'
     source = context.get('pseudo_label') or {}
-    if not cut and source.get('source') == 'cam' and is_number(source.get('threshold')):
-        # The pseudo labels are these CAMs at the config's own threshold.
+    if kind == _source_of(validation) and is_number(source.get('threshold')):
+        # The pseudo labels are these maps at the config's own threshold.
         fixed = next(
             (score for at, score in points if abs(at - source['threshold']) < 1e-6), metrics.get('pseudo/mIoU')
         )

@@ -4,7 +4,9 @@ import json
 import math
 import shlex
 
+from ...label_sources import describe_source
 from ...pipeline.table import stands_on
+from ..record import has_note
 
 #: What stands where there is no value.
 NONE = '\u2013'
@@ -15,6 +17,7 @@ SCORE_NAMES = {
     'pseudo/mIoU': 'Pseudo-label mIoU',
     'cam/mIoU': 'CAM mIoU',
     'cls/mAP': 'Classification mAP',
+    'affinity/AUC': 'Affinity AUC',
 }
 
 
@@ -121,6 +124,10 @@ def score_context(metric: str, context: dict, metrics: dict) -> str:
         parts += [*_pseudo_source(context), 'classes restricted to the image labels']
     elif part == 'seg':
         parts.append('no labels given')
+    elif part == 'affinity':
+        parts.append('area under the ROC curve: pairs of positions of one class against those of two, by the masks')
+    if has_note(part, context):
+        parts.append(context['segmentation'])
     if context:
         shown = stands_on({key: context.get(key) for key in ('scales', 'flip', 'crf')})
         parts += [shown, *_weights(context)]
@@ -129,9 +136,10 @@ def score_context(metric: str, context: dict, metrics: dict) -> str:
 
 def _pseudo_source(context):
     source = context.get('pseudo_label') or {}
-    if source.get('source') == 'cam' and is_number(source.get('threshold')):
-        return [f'CAM at the fixed threshold {source["threshold"]:g}']
-    return ['from the segmentation'] if source.get('source') == 'seg' else []
+    name, threshold = describe_source(source.get('source')), source.get('threshold')
+    if name and is_number(threshold):
+        return [f'{name} at the fixed threshold {threshold:g}']
+    return [f'from the {name}'] if name else []
 
 
 def _weights(context):

@@ -7,6 +7,7 @@ import os.path as osp
 
 from PIL import Image
 
+from ...label_sources import SOURCES
 from ...pipeline.published import CSRM_SETTINGS
 from ...utils import UserError
 from . import page
@@ -94,8 +95,8 @@ def sample_section(ids, runs) -> page.Section:
             content.append(tag('p', f'Shown: {", ".join(words)}.', cls='note'))
     if content:
         text = (
-            'The same validation pictures through training. From left to right: input, CAM, training label or pseudo '
-            'label, prediction, truth, as far as the run has them.'
+            'The same validation pictures through training. From left to right: input, CAM, propagated CAM, training '
+            'label or pseudo label, prediction, truth, as far as the run has them.'
         )
         content.insert(0, tag('p', text))
     return page.Section('Pictures through training', content)
@@ -131,7 +132,7 @@ def _panel_notes(run, items):
     if TRAINING in names or (PSEUDO in names and old):
         lines.append(
             f'The panel "{PSEUDO if old else TRAINING}" is what the model learns from: the CAM at two thresholds, '
-            'refined with dCRF, with the pixels in between hatched as uncertain (255). It is not what '
+            f'{_refined(run)}, with the pixels in between hatched as uncertain (255). It is not what '
             f'{score_name("pseudo/mIoU")} scores{_scored_labels(run)}.'
         )
     if PSEUDO in names and not old:
@@ -139,14 +140,21 @@ def _panel_notes(run, items):
     return [tag('p', line, cls='note') for line in lines]
 
 
+def _refined(run):
+    """How the labels that the model learns from were refined; records without ``refine`` are of CSRM with dCRF."""
+    refine = run.settings.get('model.pseudo_label.refine', 'crf')
+    if refine == 'crf' and run.settings.get('model.pseudo_label.crf', {}) is not None:
+        return 'refined with dCRF'
+    return 'refined with PAR' if refine == 'par' else 'not refined'
+
+
 def _scored_labels(run):
     context = run.validations[-1]['context'] if run.validations else {}
     source = context.get('pseudo_label') or {}
-    if source.get('source') == 'seg':
-        return ': the segmentation, with its classes restricted to the image labels'
-    if source.get('source') == 'cam' and is_number(source.get('threshold')):
-        return f': the CAM of the image labels, cut at {source["threshold"]:g}'
-    return ''
+    name, threshold = SOURCES.get(source.get('source')), source.get('threshold')
+    if name and is_number(threshold):
+        return f': the {name} of the image labels, cut at {threshold:g}'
+    return f': the {name}, with its classes restricted to the image labels' if name else ''
 
 
 def _item(run, item, level):

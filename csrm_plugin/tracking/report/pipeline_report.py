@@ -3,15 +3,13 @@
 import os.path as osp
 from types import SimpleNamespace
 
-from ...pipeline.table import MARK, has_paper, stands_on, table_rows
+from ...pipeline.published import DATASETS
+from ...pipeline.table import LABEL_KINDS, MARK, has_paper, stands_on, table_rows
 from . import page
 from .charts import Series, bar_chart
 from .formats import NONE, count, duration, is_number, memory, number, percent, score_context, score_name
 from .markup import Html, table, tag
 from .sources import scores_of
-
-#: Kinds of stages that make label maps.
-_LABEL_KINDS = ('labels', 'refined', 'sepl')
 
 
 def pipeline_table(group) -> dict | None:
@@ -19,7 +17,7 @@ def pipeline_table(group) -> dict | None:
     if group.table:
         return group.table
     done = [card for card in group.cards if _is_scored(card)]
-    splits = [split for card in done if card['kind'] in _LABEL_KINDS for split in card['scores']]
+    splits = [split for card in done if card['kind'] in LABEL_KINDS for split in card['scores']]
     if not done or not splits:
         return None
     recipe = SimpleNamespace(
@@ -88,18 +86,20 @@ def _table_content(found):
         content.append(_verification_table(found['verification']))
     if not has_paper(found):
         text = f'No published figure for {found.get("dataset")}: the paper reports VOC 2012 and COCO 2014.'
+        if found.get('dataset') in DATASETS:
+            text = 'No published figure for these labels.'
         content.append(tag('p', text, cls='note'))
     return [*content, tag('ul', [tag('li', note) for note in found.get('notes') or ()], cls='note')]
 
 
 def _label_table(found):
     splits, paper = found['splits'], has_paper(found)
-    head = ['Labels', 'CSRM', 'dCRF', 'SEPL']
+    head = ['Labels', 'dCRF', 'SEPL']
     for split in splits:
         head += [split, f'{split}, paper'] if paper else [split]
     rows = []
     for row in found['labels']:
-        cells = [row['what'], *(MARK[bool(row[key])] for key in ('csrm', 'dcrf', 'sepl'))]
+        cells = [row['what'], *(MARK[bool(row[key])] for key in ('dcrf', 'sepl'))]
         for split in splits:
             best = (row.get('best') or {}).get(split)
             text = f'best {percent(best["miou"])} at {best["threshold"]:g}' if best else None
@@ -110,7 +110,7 @@ def _label_table(found):
         f'Pseudo labels, mIoU in percent over all classes and the background (data set {found.get("dataset")}, seed '
         f'{found.get("seed")}), at fixed thresholds. A best threshold was chosen with the masks.'
     )
-    return table([*head, 'Stands on'], rows, caption, numeric=range(4, len(head)))
+    return table([*head, 'Stands on'], rows, caption, numeric=range(3, len(head)))
 
 
 def _verification_table(rows):

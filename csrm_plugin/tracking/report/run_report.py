@@ -17,7 +17,7 @@ from .sources import is_sweep, load_runs
 REPORT = 'report.html'
 
 #: Parts of a validation's context that must agree, if scores are to be compared.
-_PROTOCOL = ('split', 'ann_file', 'pictures', 'scales', 'flip', 'crf', 'pseudo_label')
+_PROTOCOL = ('split', 'ann_file', 'pictures', 'scales', 'flip', 'crf', 'pseudo_label', 'segmentation')
 
 
 def write_report(work_dirs, out=None) -> str:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from ...pipeline import published
 from ...pipeline.doctor import DATASET_TYPES
-from ...pipeline.table import LABEL_ROWS, network_name
+from ...pipeline.table import network_name
 from . import formats, page
 from .charts import swatch
 from .formats import NONE, is_number, percent, score_name
@@ -16,9 +16,8 @@ from .sources import best_validation, checkpoint_folder, scores_of, split_of
 
 #: Losses that the rows of the paper's Table 1 name.
 _LOSSES = ('s', 's2c', 'u', 'm')
-#: What a card of a verification stage calls its labels: those that no model made, and those that are CSRM's.
+#: What a card of a verification stage calls labels that no model made.
 _TRUE_MASKS = 'true masks'
-_CSRM_LABELS = {stage for stage, _, csrm, *_ in LABEL_ROWS if csrm}
 #: Runs up to which key numbers are shown side by side.
 _MANY = 6
 
@@ -58,7 +57,7 @@ def published_figure(run) -> Figure | None:
     if settings.get('model.type') == published.CSRM_SETTINGS['model.type']:
         losses = tuple(loss for loss in _LOSSES if f'model.loss_{loss}.type' in settings)
         row = next((row for row in published.TABLE_1 if row['losses'] == losses), None)
-    elif 'model.cam_head.type' in settings and 'model.decode_head.type' not in settings:
+    elif settings.get('model.type') in published.CLASSIFIERS:
         row = published.TABLE_2[0]
     return _figure('pseudo/mIoU', row, published.TTA_NOTE) if row else None
 
@@ -76,7 +75,7 @@ def labels_of(run) -> str | None:
 
 def _verification_figure(dataset, network, labels):
     """The row of the same supervision: F for true masks, I for labels by CSRM; None for others and unknown ones."""
-    supervision = 'F' if labels == _TRUE_MASKS else 'I' if labels in _CSRM_LABELS else None
+    supervision = 'F' if labels == _TRUE_MASKS else 'I' if labels in published.CSRM_LABELS else None
     rows = published.TABLE_3 if dataset == 'voc' else published.TABLE_4
     row = next((row for row in rows if (row['network'], row['supervision']) == (network, supervision)), None)
     trained_on = 'true masks' if supervision == 'F' else 'labels by CSRM'

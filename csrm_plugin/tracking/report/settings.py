@@ -9,7 +9,7 @@ from .markup import details, join, table, tag
 
 #: Settings that say most about a run, whatever its method.
 _MAIN = re.compile(
-    r'^(model\.type|model\.backbone\.(type|depth)|model\.(loss_\w+\.loss_weight|pseudo_label\.[\w.]*threshold|'
+    r'^(model\.type|model\.backbone\.(type|depth)|model\.(loss_\w+\.loss_weight|pseudo_label\.([\w.]*threshold|refine)|'
     r'reliability\.\w+|mix_prob|bank_capacity)|optim_wrapper\.optimizer\.(type|lr|weight_decay)|train_cfg\.max_\w+|'
     r'global_batch_size|train_dataloader\.(batch_size|dataset\.(type|ann_file|data_root|pseudo_label_dir)))$'
 )

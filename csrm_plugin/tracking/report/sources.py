@@ -17,9 +17,9 @@ SWEEP_FILE = 'sweep.json'
 TABLE_FILE = 'table.json'
 
 #: Keys of a validation that are scores, all in percent and the higher the better.
-_SCORE = re.compile(r'(iou|map|acc|dice|f1)(?![a-z])', re.IGNORECASE)
+_SCORE = re.compile(r'(iou|map|acc|auc|dice|f1)(?![a-z])', re.IGNORECASE)
 _AT_THRESHOLD = re.compile(r'^(?P<part>.+)@(?P<threshold>\d*\.?\d+)$')
-#: Metrics of the curves over the threshold: CAMs, and the segmentation's labels, cut as CAMs are.
+#: Metrics of the curves over the threshold: CAMs, and the pseudo labels of another source, cut as CAMs are.
 CAM_CURVE, CUT_CURVE = 'cam/mIoU', 'pseudo/mIoU'
 
 #: What parts of a record must be, where they are there: key to types, for each kind of file.
@@ -200,7 +200,7 @@ def threshold_curve(metrics, metric: str = CAM_CURVE) -> list[tuple[float, float
 
     Args:
         metrics (dict): Of the validation.
-        metric (str): ``cam/mIoU``, or ``pseudo/mIoU`` for the segmentation, where its probability is above t.
+        metric (str): ``cam/mIoU``, or ``pseudo/mIoU`` for the source of the pseudo labels, cut at t as well.
     """
     points = []
     for key, value in metrics.items():

@@ -37,12 +37,13 @@ def test_findings_are_in_the_log_with_the_likely_cause(changes, finding, cause):
     assert warnings == {}, 'a finding that lasts is not repeated at once'
 
 
+@pytest.mark.parametrize('needs_one', [True, False])
 @pytest.mark.parametrize('started_from', ['load_from', 'resume', None])
-def test_a_start_without_a_classifier_is_said(started_from):
+def test_a_start_without_a_classifier_is_said(started_from, needs_one):
     warnings = []
-    logger = SimpleNamespace(warning=warnings.append)
-    CollapseAlarmHook().before_train(SimpleNamespace(cfg={started_from: 'file.pth'}, logger=logger))
-    assert len(warnings) == (started_from is None)
+    logger, model = SimpleNamespace(warning=warnings.append), SimpleNamespace(starts_from_classifier=needs_one)
+    CollapseAlarmHook().before_train(SimpleNamespace(cfg={started_from: 'file.pth'}, logger=logger, model=model))
+    assert len(warnings) == (started_from is None and needs_one)
 
 
 def test_a_healthy_run_says_nothing():

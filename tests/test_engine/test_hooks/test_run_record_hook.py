@@ -31,7 +31,7 @@ class Tracker:
         self.summary.update(values)
 
     def add_curve(self, name, x_name, xs, y_name, ys, step):
-        self.curves.append((step, xs, ys))
+        self.curves.append((name, step, xs, ys))
 
     def add_segmentation(self, name, picture, masks, classes, step, caption=''):
         self.masks.append((step, name, picture, masks, classes))
@@ -159,9 +159,12 @@ def test_backends_get_full_names_best_scores_and_the_curve(runs):
     assert tracker.summary['seg/mIoU (val, scale 1, no flip, no CRF, teacher)'] == last['seg/mIoU']
     best = max(entry['metrics']['cam/mIoU'] for entry in record.validations)
     assert tracker.summary['best/cam/mIoU'] == record.run['best']['cam/mIoU']['value'] == best
-    assert [step for step, *_ in tracker.curves] == [2, 4]
-    assert tracker.curves[-1][1:] == threshold_curve(last)
-    assert max(tracker.curves[-1][2]) == last['cam/mIoU']
+    for part in ('cam', 'pseudo'):
+        curves = [curve for name, *curve in tracker.curves if name == f'{part}/threshold_curve']
+        assert [step for step, *_ in curves] == [2, 4]
+        assert tuple(curves[-1][1:]) == threshold_curve(last, part)
+        if part == 'cam':
+            assert max(curves[-1][2]) == last['cam/mIoU']
 
 
 def test_the_same_pictures_are_drawn_at_each_validation(runs):

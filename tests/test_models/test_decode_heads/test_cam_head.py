@@ -1,6 +1,8 @@
+import pytest
 import torch
 
 from csrm_plugin.models.decode_heads import CAMHead
+from csrm_plugin.utils import UserError
 
 
 def test_mean_of_the_cam_is_the_logit_of_the_pooled_features():
@@ -26,4 +28,17 @@ def test_no_bias_and_small_weights():
 
 def test_half_precision_is_pooled_in_float32():
     cam = torch.full((1, 1, 300, 300), 3.0, dtype=torch.float16)
-    assert CAMHead.classify(cam).dtype == torch.float32 and CAMHead.classify(cam).item() == 3
+    for pooling in ('avg', 'max'):
+        logits = CAMHead(1, 1, pooling=pooling).classify(cam)
+        assert logits.dtype == torch.float32 and logits.item() == 3
+
+
+def test_max_pooling():
+    cam = torch.tensor([[[[1.0, -2], [5, 0]], [[-3, -4], [-5, -1]]]])
+    assert CAMHead(6, 2, pooling='max').classify(cam).tolist() == [[5, -1]]
+    assert CAMHead(6, 2).classify(cam).tolist() == [[1, -3.25]]
+
+
+def test_unknown_pooling():
+    with pytest.raises(UserError, match="'avg' or 'max', but is 'sum'"):
+        CAMHead(6, 2, pooling='sum')

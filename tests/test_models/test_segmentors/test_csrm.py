@@ -1,11 +1,16 @@
 import math
+import sys
 
+import numpy as np
 import pytest
 import torch
 from mmengine.optim import OptimWrapper
 
 from csrm_plugin import functional as F
+from csrm_plugin.engine.config import load_config
 from csrm_plugin.models.segmentors import NonFiniteLossError
+from csrm_plugin.models.segmentors.csrm import PseudoLabelSettings
+from csrm_plugin.refine import PixelAdaptiveRefinement, build_refinement
 from csrm_plugin.utils import UserError
 
 MUTUAL = ('loss_s2c', 'loss_u', 'loss_m')
@@ -341,6 +346,66 @@ class TestPictures:
         assert model.crf.num_labels == [3, 3, 3, 3]
 
 
+class TestPixelAdaptiveRefinement:
+    """``refine='par'`` in place of dCRF."""
+
+    SETTINGS = dict(fg_threshold=0.6, bg_threshold=0.3, refine='par', par=dict(iterations=2, dilations=[1, 2]))
+
+    @pytest.fixture
+    def model(self, build, monkeypatch):
+        """Without the package of dCRF."""
+        for name in ('pydensecrf', 'pydensecrf.densecrf'):
+            monkeypatch.setitem(sys.modules, name, None)
+        return build('CSRM', pseudo_label=self.SETTINGS)
+
+    def test_trains_one_step(self, model, make_batch):
+        before = [value.clone() for value in model.student.parameters()]
+        optimizer = torch.optim.SGD(model.student.parameters(), lr=0.1)
+        log_vars = model.train_step(make_batch(), OptimWrapper(optimizer))
+        assert torch.isfinite(log_vars['loss']) and log_vars['reliable/s'] > 0
+        assert any(not value.equal(old) for value, old in zip(model.student.parameters(), before))
+        assert not any(name.startswith('crf') for name in model.state_dict())
+
+    def test_sees_pictures_and_refines_scores(self, model, make_batch):
+        batch = make_batch()
+        raw = torch.stack(batch['inputs'])
+        seen = []
+        model.crf.register_forward_pre_hook(lambda _, args: seen.append(args))
+        targets = model.weak_targets(*prepare(model, batch))
+        ((images, scores),) = seen
+        assert images.equal(raw.flip(1)) and scores.shape == (4, 2 + 2, 32, 32)
+        refined = model.crf(images, scores)
+        by_fg = refined[:, 2:].amax(dim=1) > refined[:, 0]
+        assert by_fg.equal((targets.pseudo_labels > 0) & (targets.pseudo_labels != 255))
+        unrefined = scores[:, 2:].amax(dim=1) > scores[:, 0]
+        assert not by_fg.equal(unrefined)
+
+    def test_labels_of_one_picture(self, model):
+        picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+        cam, labels = torch.rand(4, 20, 30), torch.tensor([0.0, 1, 0, 1])
+        result = model.training_labels(picture, cam, labels)
+        cams = F.normalize_cam(cam[None], labels=labels[None])
+        expected = F.cam_pseudo_labels(picture[None], cams, labels[None], 0.6, 0.3, model.crf)[0]
+        assert result.equal(expected) and set(result.unique().tolist()) <= {0, 2, 4, 255}
+
+    def test_one_option_is_enough(self, root):
+        cfg = load_config(
+            str(root / 'mmcfg' / 'csrm_demo.py'),
+            {'model.pseudo_label.refine': 'par', 'model.pseudo_label.par.iterations': 4},
+        )
+        settings = PseudoLabelSettings(**cfg.model.pseudo_label)
+        assert isinstance(build_refinement(settings), PixelAdaptiveRefinement) and settings.par['iterations'] == 4
+
+    @pytest.mark.parametrize(('key', 'meant'), [('refin', 'refine'), ('par.iteration', 'par.iterations')])
+    def test_misspelt_options_are_refused(self, root, key, meant):
+        with pytest.raises(UserError, match=rf'pseudo_label\.{meant}'):
+            load_config(str(root / 'mmcfg' / 'csrm_demo.py'), {f'model.pseudo_label.{key}': 3})
+
+    def test_none(self, build):
+        assert build('CSRM', pseudo_label=dict(refine='none')).crf is None
+        assert build('CSRM', pseudo_label=dict(crf=None)).refinement is None
+
+
 class TestPrediction:
     def test_sizes_are_the_original_ones(self, build, make_batch):
         model = build('CSRM').eval()
@@ -377,6 +442,8 @@ class TestSettings:
         ('changes', 'message'),
         [
             (dict(pseudo_label=dict(fg_threshold=0.1, bg_threshold=0.2)), '`bg_threshold`'),
+            (dict(pseudo_label=dict(refine='dcrf')), r"`model\.pseudo_label\.refine`.*crf, par, none.*'dcrf'"),
+            (dict(pseudo_label=dict(refine='par', par=dict(iterations=-1))), '`iterations`.*-1'),
             (dict(reliability=dict(alpha=1.5)), '`alpha`'),
             (dict(test_cfg=dict(network='both')), "'teacher' or 'student'.*'both'"),
             (dict(cam_head=dict(type='CAMHead', in_channels=16, num_classes=5)), r'decode_head\.num_classes` \(5\)'),

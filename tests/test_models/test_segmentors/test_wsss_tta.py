@@ -44,6 +44,17 @@ def test_segmentation_is_averaged_as_probabilities():
     assert merged.pred_sem_seg.data.tolist() == [[[1]]]
 
 
+def test_propagated_cams_are_averaged_as_they_are_and_affinities_left_out():
+    views = [view(torch.zeros(1, 1, 2), 0.5) for _ in range(2)]
+    for sample, row in zip(views, ([0.25, 1.0], [0.75, 0.5])):
+        sample.set_field(PixelData(data=torch.tensor([[row]])), 'propagated_cam', dtype=PixelData)
+        field = PixelData(data=torch.rand(1, 4, 4), metainfo=dict(grid=(2, 2)))
+        sample.set_field(field, 'affinity', dtype=PixelData)
+    assert 'affinity' in merge(views[0].clone())  # of a single view, it is that view's
+    merged = merge(*views)
+    assert merged.propagated_cam.data.tolist() == [[[0.5, 0.75]]] and 'affinity' not in merged
+
+
 def test_a_model_without_cams_is_averaged_too():
     sample = SegDataSample()
     sample.seg_logits = PixelData(data=torch.tensor([[[0.0]], [[2.0]]]))

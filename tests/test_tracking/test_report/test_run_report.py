@@ -222,6 +222,8 @@ def test_paper_figures_stand_beside_where_there_are_some(tmp_path, build, read_p
     ('csrm_voc_1_s', VOC, ('Table 1, row 1', {'train': 69.9, 'val': 67.7})),
     ('csrm_voc', {**VOC, 'model.loss_m.type': 'L'}, None),  # s and m alone are in no row
     ('cam_voc', {**VOC, **CLASSIFIER}, ('Table 2, row 1', {'train': 59.9, 'val': 59.8})),
+    # A method without a decoder is no classifier.
+    ('rml_voc', {**VOC, **CLASSIFIER, 'model.type': 'RML'}, None),
     ('csrm_coco', {'train_dataloader.dataset.type': 'COCO14WSSSDataset'}, None),
     ('csrm_demo', {}, None),
 ])  # fmt: skip
@@ -394,6 +396,10 @@ def test_half_written_samples_are_left_out_with_a_note(tmp_path, build, read_pag
 
 @pytest.mark.parametrize(('panel', 'settings', 'expected'), [
     ('training label', {}, ('The panel "training label" is what the model learns from: the CAM at two thresholds', 1)),
+    ('training label', {}, ('two thresholds, refined with dCRF, with', 1)),
+    ('training label', {'model.pseudo_label.refine': 'par'}, ('two thresholds, refined with PAR, with', 1)),
+    ('training label', {'model.pseudo_label.refine': 'none'}, ('two thresholds, not refined, with', 1)),
+    ('training label', {'model.pseudo_label.crf': None}, ('two thresholds, not refined, with', 1)),
     ('pseudo label', {}, ('The panel "pseudo label" is what the model learns from', 1)),  # an older record of CSRM
     ('pseudo label', CLASSIFIER, ('The panel "pseudo label" is what Pseudo-label mIoU scores: the CAM of', 0)),
 ])  # fmt: skip

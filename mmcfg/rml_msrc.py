@@ -1,0 +1,38 @@
+# RML on MSRC: real pictures, two CPU cores, one training from ImageNet weights ($MSRC_WEIGHTS). docs/msrc.md says what
+# was tried.
+_base_ = [
+    '_base_/runtime.py',
+    '_base_/datasets/msrc.py',
+    '_base_/models/rml_mobilenetv2.py',
+]
+lr = 5e-5  # of the backbone
+lr_mult = 30  # of the heads
+max_epochs = 11  # of 37 iterations
+warmup_epochs = 6  # classification alone
+
+model = dict(
+    # The mean, not RML's maximum: these objects are large, and CAMs of a maximum show a few positions of them.
+    cam_head=dict(pooling='avg'),
+    view_scale=0.5,  # of 240 x 160 pixels; RML's 0.3 would leave 5 x 3 positions
+    # CAMs of a mean are wide, and propagation makes them wider; RML has 0.35 and 2.
+    test_cfg=dict(threshold=0.6, power=8),
+)
+train_dataloader = dict(batch_size=8)
+optim_wrapper = dict(
+    type='OptimWrapper',
+    constructor='TrainableOptimWrapperConstructor',
+    optimizer=dict(type='AdamW', lr=lr, weight_decay=0.01),
+    paramwise_cfg=dict(
+        custom_keys=dict(
+            cam_head=dict(lr_mult=lr_mult), affinity_head=dict(lr_mult=lr_mult), context_head=dict(lr_mult=lr_mult)
+        )
+    ),
+)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=37),
+    dict(type='PolyLR', power=1.0, by_epoch=True, convert_to_iter_based=True),
+]
+custom_hooks = [dict(type='WarmupHook', epochs=warmup_epochs)]
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=4)
+val_evaluator = dict(type='WSSSMetric', pseudo_label=dict(source='propagated', threshold=0.6))
+test_evaluator = val_evaluator
