@@ -109,5 +109,5 @@ def test_several_stages_meet_at_the_finest():
 
 
 def test_as_many_channels_as_stages():
-    with pytest.raises(UserError, match='in_channels.*in_index.*2 and 1'):
+    with pytest.raises(UserError, match=r'in_channels.*in_index.*2 and 1'):
         AttentionAffinityHead([4, 6], 8, 2, in_index=[0])
