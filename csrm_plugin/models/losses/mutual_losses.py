@@ -94,13 +94,16 @@ class PixelMutualLoss(nn.Module):
 
     Args:
         kl_weight (float): Factor of the divergence beside the affinity loss.
+        balanced (bool): Whether pairs within an object weigh as much as pairs within the background, as in AffinityNet
+            (Ahn and Kwak, CVPR 2018). RML has one mean over both, in which small objects drown: their own positions
+            then have no affinity to each other, and propagation washes them out.
         loss_weight (float): Factor of the sum.
     """
 
-    def __init__(self, kl_weight: float = 1.0, loss_weight: float = 1.0) -> None:
+    def __init__(self, kl_weight: float = 1.0, balanced: bool = False, loss_weight: float = 1.0) -> None:
         super().__init__()
         _check_weights(kl_weight=kl_weight, loss_weight=loss_weight)
-        self.kl_weight, self.loss_weight = kl_weight, loss_weight
+        self.kl_weight, self.balanced, self.loss_weight = kl_weight, balanced, loss_weight
 
     def forward(
         self,
@@ -109,6 +112,7 @@ class PixelMutualLoss(nn.Module):
         pair_labels: Tensor,
         size: tuple[int, int],
         small_size: tuple[int, int],
+        background: Tensor,
         valid: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss and its terms.
@@ -119,6 +123,7 @@ class PixelMutualLoss(nn.Module):
             pair_labels (Tensor): (B, n, n), integer, 0, 1 or 255, see :func:`csrm_plugin.functional.pair_labels`.
             size (tuple[int, int]): Height and width of the picture's map, with n positions.
             small_size (tuple[int, int]): Those of the smaller one's, with m.
+            background (Tensor): (B, n), bool: positions whose label is the background.
             valid (Tensor, optional): (B, m), bool, False at padding.
 
         Returns:
@@ -126,7 +131,7 @@ class PixelMutualLoss(nn.Module):
             and the mean affinity of pairs that are labelled alike (``affinity/same``) and differently
             (``affinity/other``).
         """
-        distance = F.affinity_loss(affinity, pair_labels)
+        distance = self._distance(affinity, pair_labels, background)
         shrunk = F.resize_affinity(affinity, size, small_size)
         divergence = F.mutual_affinity_kl(shrunk, small_affinity, valid)
         loss = self.loss_weight * (distance + self.kl_weight * divergence)
@@ -134,3 +139,14 @@ class PixelMutualLoss(nn.Module):
         for name, wanted in (('same', 1), ('other', 0)):
             terms[f'affinity/{name}'] = F.masked_mean(affinity.detach().float(), pair_labels == wanted)
         return loss, terms
+
+    def _distance(self, affinity: Tensor, pair_labels: Tensor, background: Tensor) -> Tensor:
+        if not self.balanced:
+            return F.affinity_loss(affinity, pair_labels)
+        within = pair_labels == 1
+        halves = []
+        for left_out in (background, ~background):
+            # Both positions of a pair of one class are on the same side.
+            labels = pair_labels.masked_fill(within & left_out[:, :, None], F.IGNORE_INDEX)
+            halves.append(F.affinity_loss(affinity, labels))
+        return (halves[0] + halves[1]) / 2

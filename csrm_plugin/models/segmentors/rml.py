@@ -250,17 +250,17 @@ class RML(WSSSSegmentor):
         statistics = {}
         if self.loss_pixel is not None:
             size, small_size = (self.affinity_head.grid(v.features) for v in (view, small))
-            pairs, statistics = self.pixel_targets(inputs, labels, valid, size)
+            pairs, background, statistics = self.pixel_targets(inputs, labels, valid, size)
             affinities = [self.affinity_head(v.features, v.attentions) for v in (view, small)]
             small_valid = inside(valid, small_size).flatten(1)
-            results['loss_pixel'] = self.loss_pixel(*affinities, pairs, size, small_size, small_valid)
+            results['loss_pixel'] = self.loss_pixel(*affinities, pairs, size, small_size, background, small_valid)
         losses = {name: loss * self.warmup_factor for name, (loss, _) in results.items()}
         for _, terms in results.values():
             statistics.update(terms)
         return losses | statistics
 
     @torch.no_grad()
-    def pixel_targets(self, inputs: Tensor, labels: Tensor, valid: Tensor, size) -> tuple[Tensor, dict]:
+    def pixel_targets(self, inputs: Tensor, labels: Tensor, valid: Tensor, size) -> tuple[Tensor, Tensor, dict]:
         """Labels of pairs for the positions of a map, and statistics.
 
         Args:
@@ -270,20 +270,25 @@ class RML(WSSSSegmentor):
             size (tuple[int, int]): Height and width (h, w) of the map, n positions.
 
         Returns:
-            tuple[Tensor, dict]: (B, n, n), int64, 0, 1 or 255; ``reliable/pixels`` and ``reliable/pairs``, shares in
-            0..1, and ``pseudo/foreground``, the share of the pixels.
+            tuple[Tensor, Tensor, dict]: (B, n, n), int64, 0, 1 or 255; (B, n), bool, which positions are background;
+            ``reliable/pixels`` and ``reliable/pairs`` (of the near ones), shares in 0..1, and ``pseudo/foreground``, of
+            the pixels.
         """
         pseudo_labels = self.pseudo_labels(inputs, labels, valid)
         certain, known = pseudo_labels != F.IGNORE_INDEX, shrink_mask(valid, pseudo_labels.shape[1:])
         # The label at the centre of each position, not at its corner.
         positions = resize(pseudo_labels[:, None].float(), size, mode='nearest-exact')[:, 0].long()
         pairs = F.pair_labels(positions, self.radius)
-        near = F.neighbourhood(tuple(size), self.radius, inputs.device).expand_as(pairs)
-        return pairs, {
-            'reliable/pixels': F.fraction(certain, known),
-            'reliable/pairs': F.fraction(pairs != F.IGNORE_INDEX, near),
-            'pseudo/foreground': F.fraction(certain & (pseudo_labels > 0), known),
-        }
+        near = F.neighbourhood(tuple(size), self.radius, inputs.device).fill_diagonal_(False)
+        return (
+            pairs,
+            (positions == 0).flatten(1),
+            {
+                'reliable/pixels': F.fraction(certain, known),
+                'reliable/pairs': F.fraction(pairs != F.IGNORE_INDEX, near.expand_as(pairs)),
+                'pseudo/foreground': F.fraction(certain & (pseudo_labels > 0), known),
+            },
+        )
 
     @torch.no_grad()
     def pseudo_labels(self, inputs: Tensor, labels: Tensor, valid: Tensor) -> Tensor:

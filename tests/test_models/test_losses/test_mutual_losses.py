@@ -120,10 +120,10 @@ class TestPixelMutualLoss:
     def make(self):
         affinity, small = leaf(2, 12, 12), leaf(2, 4, 4)
         pairs = torch.tensor([0, 1, 255])[torch.randint(0, 3, (2, 12, 12))]
-        return affinity, small, pairs, (4, 3), (2, 2)
+        return affinity, small, pairs, (4, 3), (2, 2), torch.rand(2, 12) < 0.7
 
     def test_equals_the_functions(self):
-        affinity, small, pairs, size, small_size = arguments = self.make()
+        affinity, small, pairs, size, small_size, _ = arguments = self.make()
         valid = torch.rand(2, 4) < 0.8
         distance = F.affinity_loss(affinity, pairs)
         divergence = F.mutual_affinity_kl(F.resize_affinity(affinity, size, small_size), small, valid)
@@ -135,30 +135,43 @@ class TestPixelMutualLoss:
         assert not any(term.requires_grad for term in terms.values())
 
     def test_no_certain_pair_leaves_the_agreement_of_the_views(self):
-        affinity, small, pairs, size, small_size = self.make()
-        loss, terms = PixelMutualLoss()(affinity, small, torch.full_like(pairs, 255), size, small_size)
+        affinity, small, pairs, size, small_size, background = self.make()
+        loss, terms = PixelMutualLoss()(affinity, small, torch.full_like(pairs, 255), size, small_size, background)
         loss.backward()
         assert terms['affinity_distance'] == terms['affinity/same'] == terms['affinity/other'] == 0
         torch.testing.assert_close(loss.detach(), terms['affinity_kl'])
         assert affinity.grad.isfinite().all() and small.grad.abs().sum() > 0
 
+    def test_balanced_gives_small_objects_half_of_the_weight(self):
+        """One picture: 18 background positions and two of an object, all affinities 0 but those of the background."""
+        labels = torch.zeros(1, 4, 5, dtype=torch.long)
+        labels[0, 0, :2] = 3
+        pairs, background = F.pair_labels(labels), (labels == 0).flatten(1)
+        affinity = (background[:, :, None] & background[:, None]).float()
+        arguments = affinity, torch.ones(1, 1, 1), pairs, (4, 5), (1, 1), background
+        # Pairs of one class: 18 * 17 right ones, 2 * 1 wrong ones; counts are plus one. Pairs of two classes are right.
+        plain, _ = PixelMutualLoss(kl_weight=0)(*arguments)
+        assert plain.item() == pytest.approx(2 / (18 * 17 + 2 + 1) / 2)
+        balanced, _ = PixelMutualLoss(kl_weight=0, balanced=True)(*arguments)
+        assert balanced.item() == pytest.approx(2 / (2 + 1) / 4)
+
     def test_one_position(self):
         affinity, small = leaf(2, 1, 1), leaf(2, 1, 1)
-        loss, _ = PixelMutualLoss()(affinity, small, torch.full((2, 1, 1), 255), (1, 1), (1, 1))
+        loss, _ = PixelMutualLoss()(affinity, small, torch.full((2, 1, 1), 255), (1, 1), (1, 1), torch.ones(2, 1) > 0)
         loss.backward()
         assert loss.item() == 0 and affinity.grad.eq(0).all() and small.grad.eq(0).all()
 
     def test_statistics_of_half_precision_are_exact(self):
         affinity = torch.full((1, 300, 300), 0.5, dtype=torch.float16)
         pairs = torch.ones(1, 300, 300, dtype=torch.long)
-        loss, terms = PixelMutualLoss()(affinity, affinity[:, :4, :4], pairs, (15, 20), (2, 2))
+        loss, terms = PixelMutualLoss()(affinity, affinity[:, :4, :4], pairs, (15, 20), (2, 2), torch.ones(1, 300) > 0)
         assert loss.dtype == torch.float32 and terms['affinity/same'].item() == pytest.approx(0.5, rel=1e-5)
 
     def test_training_on_it_tells_pairs_apart(self):
-        _, small, pairs, size, small_size = self.make()
+        _, small, pairs, size, small_size, background = self.make()
         logits, before = torch.zeros(2, 12, 12, requires_grad=True), None
         for _ in range(10):
-            loss, terms = PixelMutualLoss(kl_weight=0.0)(logits.sigmoid(), small, pairs, size, small_size)
+            loss, terms = PixelMutualLoss(kl_weight=0.0)(logits.sigmoid(), small, pairs, size, small_size, background)
             before = before or terms
             (gradient,) = torch.autograd.grad(loss, logits)
             logits = (logits - 1000 * gradient).detach().requires_grad_()
@@ -188,7 +201,7 @@ def test_statistics_are_not_added_up():
     results = [
         InstanceMutualLoss()(cam, small, cam, labels),
         FeatureMutualLoss()(cam, small),
-        PixelMutualLoss()(affinity, affinity[:, :1, :1], torch.ones(1, 4, 4), (2, 2), (1, 1)),
+        PixelMutualLoss()(affinity, affinity[:, :1, :1], torch.ones(1, 4, 4), (2, 2), (1, 1), torch.ones(1, 4) > 0),
     ]
     names = [name for _, terms in results for name in terms]
     assert len(names) == len(set(names)) == 8 and not any('loss' in name for name in names)

@@ -375,10 +375,11 @@ class TestPadding:
     def test_pairs_with_padding_teach_nothing(self, build_rml, make_batch):
         model, inputs, samples, valid = self.padded(build_rml, make_batch)
         labels = torch.stack([sample.gt_image_labels.multi_hot for sample in samples])
-        pairs, statistics = model.pixel_targets(inputs, labels, valid, (4, 4))
+        pairs, background, statistics = model.pixel_targets(inputs, labels, valid, (4, 4))
         padding = torch.tensor([False, False, True, True]).repeat(4)
         assert pairs[1, padding].eq(255).all() and pairs[1, :, padding].eq(255).all()
         assert pairs[1, ~padding][:, ~padding].ne(255).any()
+        assert not background[1, padding].any()
         pseudo = model.pseudo_labels(inputs, labels, valid)
         known = torch.cat([pseudo[0].flatten(), pseudo[1, :, :8].flatten()])
         assert statistics['reliable/pixels'].item() == pytest.approx((known != 255).float().mean().item())
