@@ -14,7 +14,7 @@ import statistics
 import time
 import warnings
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -31,7 +31,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from .datasets.synthetic import draw_picture
 from .engine.config import load_config
 from .functional import pixel_adaptive_refinement
-from .models.segmentors import RML
 from .pipeline.devices import choose_device
 from .refine import dense_crf
 from .utils import UserError
@@ -69,10 +68,10 @@ class Candidate:
     def predict(self, inputs: Tensor) -> None:
         """Predict normalised pictures (B, 3, H, W), from the input to label maps of its size.
 
-        RML takes the mean over its views itself, before it propagates; of any other model each view is predicted.
+        A model with views of its own (``prediction_views``) is told these; of any other each view is predicted.
         """
-        if isinstance(self.model, RML):
-            self.model.prediction = replace(self.model.prediction, scales=self.scales, flip=self.flip)
+        if own_views(self.model) is not None:
+            self.model.prediction_views = self.scales, self.flip
             self.model.predict(inputs)
             return
         for scale in self.scales:
@@ -82,12 +81,17 @@ class Candidate:
                 self.model.predict(view.flip(3))
 
 
+def own_views(model) -> tuple | None:
+    """``prediction_views`` of a model, see :class:`WSSSSegmentor`; None for those of the host."""
+    return getattr(model, 'prediction_views', None)
+
+
 def compare_inference(
     configs, size=(375, 500), scales=(1.0,), flip=False, repeats=5, device=None, classes=None
 ) -> dict:
     """Count and time the prediction of one picture by the networks of several configs.
 
-    An RML whose own settings see the picture at other scales gets a second row with those.
+    A model that averages views by itself, such as RML, gets a second row with its own where they are others.
 
     Args:
         configs (Sequence[str]): Config files, ours or the host's; ``mmseg::NAME`` is one that the host brings.
@@ -122,8 +126,8 @@ def compare_inference(
         model = build_model(cfg, config, classes).to(device)
         name = osp.splitext(osp.basename(config))[0]
         candidates.append(Candidate(name, model, scales, flip))
-        own = (model.prediction.scales, model.prediction.flip) if isinstance(model, RML) else (scales, flip)
-        if own != (scales, flip):
+        own = own_views(model)
+        if own not in (None, (scales, flip)):
             candidates.append(Candidate(name, model, *own))
     inputs = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0)).to(device)
     with torch.no_grad():
@@ -325,11 +329,12 @@ def cost_of(candidate: Candidate, inputs: Tensor) -> dict:
     Returns:
         dict: The row without its times, see :func:`compare_inference`.
     """
-    counter, sizes, inside = FlopCounterMode(display=False), [], []
+    counter, strides, inside = FlopCounterMode(display=False), [], []
 
-    def leave(_module, _inputs, outputs):
+    def leave(_module, seen, outputs):
         inside[-1] = counter.get_total_flops() - inside[-1]
-        sizes.append((outputs[-1] if isinstance(outputs, (tuple, list)) else outputs).shape[2:])
+        last = outputs[-1] if isinstance(outputs, (tuple, list)) else outputs
+        strides.append(seen[0].shape[3] / last.shape[3])
 
     # torch's fused attention would be one step that hides its products.
     fused = torch.backends.mha.get_fastpath_enabled()
@@ -341,13 +346,11 @@ def cost_of(candidate: Candidate, inputs: Tensor) -> dict:
             candidate.predict(inputs)
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
-    # RML sees the picture itself first. Sizes are rounded up, strides are powers of 2.
-    first = 1.0 if isinstance(candidate.model, RML) else candidate.scales[0]
     total = counter.get_total_flops()
     return dict(
         name=candidate.name,
         views=candidate.views,
-        stride=2 ** round(math.log2(inputs.shape[3] * first / sizes[0][1])) if sizes else None,
+        stride=2 ** round(math.log2(strides[0])) if strides else None,  # powers of 2; sizes are rounded up
         parameters=count_parameters(candidate.model, used.found),
         # The counter counts a multiplication and an addition as two.
         multiply_adds=total // 2,

@@ -7,15 +7,15 @@ _base_ = [
 lr = 0.05
 max_epochs = 60  # of 10 iterations
 warmup_epochs = 36  # classification alone
-threshold = 0.4  # of the background against propagated CAMs, in 0..1
+threshold = 0.5  # of the background against propagated CAMs, in 0..1
 
 model = dict(
     # The mean, not RML's maximum, which a network without pretrained weights is slow to learn.
     cam_head=dict(pooling='avg'),
-    radius=4,  # of 16 x 12 positions
+    radius=2,  # of 16 x 12 positions: the objects are small
     # A tenth of these pictures are objects: without the balance their own positions would have no affinity.
     loss_pixel=dict(balanced=True),
-    test_cfg=dict(threshold=threshold, power=4),
+    test_cfg=dict(threshold=threshold),
 )
 optim_wrapper = dict(
     type='OptimWrapper',

@@ -49,6 +49,33 @@ def test_parameters_and_products_of_a_toy_by_hand(grad):
     assert (row['name'], row['views'], row['stride']) == ('toy', '1', 1)
 
 
+class Averaging(Toy):
+    """Averages views by itself, as a model of any method may."""
+
+    prediction_views = ((1.0,), False)
+
+    def predict(self, inputs):
+        self.asked = (tuple(inputs.shape[2:]), self.prediction_views)
+        return super().predict(inputs)
+
+
+def test_a_model_with_views_of_its_own_is_told_them_and_predicts_once():
+    model = Averaging()
+    benchmark.Candidate('toy', model, scales=(0.5, 1.0), flip=True).predict(torch.randn(1, 3, 8, 8))
+    assert model.asked == ((8, 8), ((0.5, 1.0), True))
+
+
+def test_the_stride_is_that_of_the_last_stage_whatever_view_comes_first():
+    class Strided(Toy):
+        def __init__(self):
+            super().__init__()
+            self.backbone[0].stride = (4, 4)
+
+    for scales in ((1.0,), (0.5, 1.0), (2.0,)):
+        row = benchmark.cost_of(benchmark.Candidate('toy', Strided(), scales), torch.randn(1, 3, 16, 16))
+        assert row['stride'] == 4
+
+
 def test_views_multiply_the_work():
     inputs = torch.randn(1, 3, 8, 8)
     once = benchmark.cost_of(benchmark.Candidate('toy', Toy()), inputs)['multiply_adds']

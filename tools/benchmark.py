@@ -26,8 +26,8 @@ def build_parser():
         'times are ratios to the first')  # fmt: skip
     inference.add_argument(
         '--scales', type=float, nargs='+', default=[1.0], metavar='S',
-        help='sizes relative to --size that one prediction sees; an RML with other settings of its own gets a second '
-        'row with those (default: 1)')  # fmt: skip
+        help='sizes relative to --size that one prediction sees; a model that averages views by itself, such as RML, '
+        'gets a second row with its own (default: 1)')  # fmt: skip
     inference.add_argument('--flip', action='store_true', help='see each scale mirrored as well')
     inference.add_argument(
         '--classes', type=int, metavar='K', help='classes, background included (default: those of the first config)'

@@ -1,7 +1,7 @@
 """RML: representation mutual learning, without a decoder."""
 
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -186,8 +186,23 @@ class RML(WSSSSegmentor):
         """What the segmentation stands on; see :class:`WSSSSegmentor`."""
         settings = self.prediction
         scales = ' '.join(f'{scale:g}' for scale in settings.scales)
-        cams, flip = 'propagated CAMs' if self.propagates else 'CAMs', 'with' if settings.flip else 'without'
-        return f'{cams} of scales {scales} {flip} flip, background {settings.threshold:g}'
+        flip = 'with' if settings.flip else 'without'
+        how = 'not propagated'
+        if self.propagates:
+            radius = 'no radius' if self.radius is None else f'radius {self.radius}'
+            steps = f', {settings.steps} steps' if settings.steps != 1 else ''
+            how = f'propagated: {radius}, power {settings.power:g}{steps}'
+        # Labels from these CAMs are cut at a threshold of their own.
+        return f'CAMs of scales {scales} {flip} flip ({how}), background {settings.threshold:g} in the segmentation'
+
+    @property
+    def prediction_views(self) -> tuple[tuple[float, ...], bool]:
+        """Scales and flip of ``test_cfg``; see :class:`WSSSSegmentor`. Can be set."""
+        return self.prediction.scales, self.prediction.flip
+
+    @prediction_views.setter
+    def prediction_views(self, views) -> None:
+        self.prediction = replace(self.prediction, scales=views[0], flip=views[1])
 
     @property
     def propagates(self) -> bool:
@@ -457,8 +472,12 @@ def shrink_mask(mask: Tensor, size) -> Tensor:
 
 
 def inside(valid: Tensor, size) -> Tensor:
-    """Positions (B, h, w), bool, of which at least half is no padding; ``valid`` is (B, H, W), bool."""
-    return F.shrink(valid[:, None].float(), tuple(size))[:, 0] >= 0.5
+    """Positions (B, h, w), bool, of which at least half is no padding; ``valid`` is (B, H, W), bool.
+
+    Of a picture smaller than half a position, those that it covers most: each picture has some.
+    """
+    shares = F.shrink(valid[:, None].float(), tuple(size))[:, 0]
+    return shares >= shares.amax(dim=(1, 2), keepdim=True).clamp(max=0.5)
 
 
 def masked(maps: Tensor, valid: Tensor) -> Tensor:

@@ -91,8 +91,16 @@ class WSSSSegmentor(BaseSegmentor):
     def segmentation_note(self) -> str | None:
         """What the segmentation stands on, where that is more than the scales and the flip of the test pipeline.
 
-        In a few words, as in ``'CAMs of scales 0.5 1 1.5 with flip, background 0.35'``; scores of the segmentation
-        and of propagated CAMs are named with it. None where there is nothing more.
+        In a few words, as in ``'CAMs of scales 0.5 1 1.5 with flip, background 0.35 in the segmentation'``; scores of
+        the segmentation and of propagated CAMs are named with it. None where there is nothing more.
+        """
+        return None
+
+    @property
+    def prediction_views(self) -> tuple[tuple[float, ...], bool] | None:
+        """Scales, relative to the input, and whether each is mirrored too, that one prediction averages by itself.
+
+        Can be set where it is not None, as by ``tools/benchmark.py``. None for a model that sees its input as it is.
         """
         return None
 

@@ -9,7 +9,7 @@ from mmengine.optim import OptimWrapper
 from mmseg.registry import MODELS
 
 from csrm_plugin import functional as F
-from csrm_plugin.models.segmentors.rml import scaled
+from csrm_plugin.models.segmentors.rml import inside, scaled
 from csrm_plugin.utils import UserError
 
 LEVELS = ('loss_instance', 'loss_feature', 'loss_pixel')
@@ -335,7 +335,6 @@ class TestPadding:
                 return features
 
             monkeypatch.setattr(model.backbone, 'forward', forward)
-            monkeypatch.setattr(model, 'classify', lambda cam: cam[..., 0, 0])  # max pooling sees everything
             losses = model.loss(inputs, samples)
             pseudo = model.pseudo_labels(inputs, torch.eye(4)[:2] + torch.eye(4)[1:3], valid)
             return losses, pseudo
@@ -346,8 +345,20 @@ class TestPadding:
             other, labels = run(value)
             # Bilinear interpolation mixes the two sides over a position of the smallest map, 16 pixels of the input.
             assert labels[0].equal(pseudo[0]) and labels[1, :, 8:].eq(255).all()
-            for name in ('loss_instance', 'loss_feature', 'equivariance', 'prototype_cosine', 'affinity_kl'):
+            names = ('loss_c', 'loss_instance', 'loss_feature', 'equivariance', 'prototype_cosine', 'affinity_kl')
+            for name in names:
                 torch.testing.assert_close(other[name], losses[name], rtol=1e-5, atol=1e-7, msg=name)
+
+    @pytest.mark.parametrize('pooling', ['max', 'avg'])
+    def test_a_picture_smaller_than_half_a_position_has_finite_losses(self, build_rml, make_batch, pooling):
+        model = build_rml(cam_head=dict(RML['cam_head'], pooling=pooling))
+        inputs, samples = prepare(model, make_batch((32, 32), (3, 20)))
+        kept = inside(model.valid_pixels(inputs, samples), (4, 4))
+        assert kept[0].all() and kept[1].nonzero().tolist() == [[0, 0], [0, 1]]  # covers them most
+        losses = model.loss(inputs, samples)
+        assert all(value.isfinite() for value in losses.values())
+        total(losses).backward()
+        assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
 
     def test_the_levels_know_what_is_padding(self, build_rml, make_batch):
         model, inputs, samples, _ = self.padded(build_rml, make_batch)
@@ -567,12 +578,16 @@ class TestPrediction:
         cams = torch.nn.functional.interpolate(cams, (32, 32), mode='bilinear', align_corners=False)
         torch.testing.assert_close(sample.propagated_cam.data, cams[0])
         assert 'affinity' not in sample
-        assert model.segmentation_note == 'CAMs of scales 0.5 1 1.5 with flip, background 0.35'
+        said = 'CAMs of scales 0.5 1 1.5 with flip (not propagated), background 0.35 in the segmentation'
+        assert model.segmentation_note == said
 
     def test_note(self, build_rml):
-        assert build_rml().segmentation_note == 'propagated CAMs of scales 0.5 1 1.5 with flip, background 0.35'
-        other = build_rml(test_cfg=dict(scales=(1,), flip=False, threshold=0.4))
-        assert other.segmentation_note == 'propagated CAMs of scales 1 without flip, background 0.4'
+        said = 'CAMs of scales 0.5 1 1.5 with flip (propagated: radius 2, power 2), background 0.35 in the segmentation'
+        assert build_rml().segmentation_note == said
+        other = build_rml(test_cfg=dict(scales=(1,), flip=False, threshold=0.4, steps=3), radius=None)
+        assert other.segmentation_note == (
+            'CAMs of scales 1 without flip (propagated: no radius, power 2, 3 steps), background 0.4 in the segmentation'
+        )
 
     def test_within_autocast_it_is_float32(self, build_rml):
         model = build_rml().eval()
