@@ -585,9 +585,8 @@ class TestPrediction:
         said = 'CAMs of scales 0.5 1 1.5 with flip (propagated: radius 2, power 2), background 0.35 in the segmentation'
         assert build_rml().segmentation_note == said
         other = build_rml(test_cfg=dict(scales=(1,), flip=False, threshold=0.4, steps=3), radius=None)
-        assert other.segmentation_note == (
-            'CAMs of scales 1 without flip (propagated: no radius, power 2, 3 steps), background 0.4 in the segmentation'
-        )
+        how = 'propagated: no radius, power 2, 3 steps'
+        assert other.segmentation_note == (f'CAMs of scales 1 without flip ({how}), background 0.4 in the segmentation')
 
     def test_within_autocast_it_is_float32(self, build_rml):
         model = build_rml().eval()
