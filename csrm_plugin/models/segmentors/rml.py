@@ -219,8 +219,8 @@ class RML(WSSSSegmentor):
 
     def view(self, inputs: Tensor) -> View:
         """Features, attention maps and CAM of normalised pictures (B, 3, H, W)."""
-        features, attentions = self.backbone(inputs), None
-        return View(features, attentions, self.cam_head(features))
+        features = self.backbone(inputs)
+        return View(features, None, self.cam_head(features))
 
     def _attentive_view(self, inputs: Tensor) -> View:
         """As :meth:`view`, with the attention maps where the affinity is made from them."""
