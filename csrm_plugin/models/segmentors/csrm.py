@@ -13,7 +13,7 @@ from ...utils import UserError
 from ..memory_bank import MemoryBank
 from .csrm_network import CSRMOutputs
 from .teacher_student import TeacherStudent
-from .wsss_segmentor import MixedView, TrainingView
+from .wsss_segmentor import MixedView, TrainingView, shrink_nearest
 
 
 @dataclass
@@ -237,7 +237,9 @@ class CSRM(TeacherStudent):
             losses['reliable/u'] = F.fraction(F.reliable_pixels(entropy, self.alpha, valid), valid)
         if self.loss_m is not None:
             small = targets.rep.shape[2:]
-            pseudo_labels, small_valid = (_shrink(value, small) for value in (targets.pseudo_labels, targets.valid))
+            pseudo_labels, small_valid = (
+                shrink_nearest(value, small) for value in (targets.pseudo_labels, targets.valid)
+            )
             terms_m = self.loss_m(
                 student.rep,
                 targets.rep,
@@ -260,7 +262,7 @@ class CSRM(TeacherStudent):
         """The teacher's view of the plain pictures (B, 3, H, W), and the pseudo labels made from its CAM."""
         labels = self.image_labels(data_samples, inputs.device)
         size = tuple(length // self.label_stride for length in inputs.shape[2:])
-        valid = _shrink(self.valid_pixels(inputs, data_samples), size)
+        valid = shrink_nearest(self.valid_pixels(inputs, data_samples), size)
         probs = small_probs = rep = None
         if self.warmup_factor == 0:
             cam = self.teacher.cam_head(self.teacher.extract_feat(inputs))
@@ -347,11 +349,3 @@ class CSRM(TeacherStudent):
         """Data samples with ``cam_logits``, ``pred_image_labels``, ``seg_logits`` and ``pred_sem_seg``."""
         outputs = self.predictor.branches(inputs, represent=False)
         return self.add_predictions(data_samples, inputs.shape[2:], outputs.cam, outputs.seg)
-
-
-def _shrink(maps: Tensor, size) -> Tensor:
-    """Resize (B, H, W) of any dtype to ``size`` (h, w) with nearest neighbours."""
-    if tuple(maps.shape[1:]) == tuple(size):
-        return maps
-    small = torch.nn.functional.interpolate(maps[:, None].float(), size, mode='nearest')
-    return small[:, 0].to(maps.dtype)

@@ -13,7 +13,7 @@ from torch import Tensor
 from ... import functional as F
 from ...refine import DenseCRF, PixelAdaptiveRefinement, build_refinement, refinement_title
 from ...utils import UserError
-from .wsss_segmentor import TrainingView, WSSSSegmentor
+from .wsss_segmentor import TrainingView, WSSSSegmentor, shrink_nearest
 
 
 @dataclass
@@ -290,7 +290,7 @@ class RML(WSSSSegmentor):
             the pixels.
         """
         pseudo_labels = self.pseudo_labels(inputs, labels, valid)
-        certain, known = pseudo_labels != F.IGNORE_INDEX, shrink_mask(valid, pseudo_labels.shape[1:])
+        certain, known = pseudo_labels != F.IGNORE_INDEX, shrink_nearest(valid, pseudo_labels.shape[1:])
         # The label at the centre of each position, not at its corner.
         positions = resize(pseudo_labels[:, None].float(), size, mode='nearest-exact')[:, 0].long()
         pairs = F.pair_labels(positions, self.radius)
@@ -313,7 +313,7 @@ class RML(WSSSSegmentor):
         """
         settings = self.pseudo_label
         size = tuple(max(length // settings.stride, 1) for length in inputs.shape[2:])
-        known = shrink_mask(valid, size)
+        known = shrink_nearest(valid, size)
         with evaluating(self):
             cam = self.multi_scale_cam(inputs, size, self.cam_scales, self.cam_flip)
         # Padding is no part of the picture: it must not set the maximum that the map is divided by.
@@ -464,11 +464,6 @@ def scaled(inputs: Tensor, scale: float) -> Tensor:
     """Resize (B, 3, H, W) to ``scale`` times its size, rounded: edge upon edge, so that maps of all scales fit."""
     size = tuple(max(round(length * scale), 1) for length in inputs.shape[2:])
     return resize(inputs, size, mode='bilinear', align_corners=False)
-
-
-def shrink_mask(mask: Tensor, size) -> Tensor:
-    """Resize (B, H, W), bool, to ``size`` (h, w) with nearest neighbours."""
-    return resize(mask[:, None].float(), tuple(size), mode='nearest')[:, 0] > 0
 
 
 def inside(valid: Tensor, size) -> Tensor:

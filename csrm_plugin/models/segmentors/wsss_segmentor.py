@@ -236,3 +236,10 @@ class WSSSSegmentor(BaseSegmentor):
     def encode_decode(self, inputs: Tensor, batch_data_samples=None) -> Tensor:
         """Segmentation logits (B, K, H, W) at the size of the input (B, 3, H, W)."""
         raise UserError(f'{type(self).__name__} has no segmentation branch; it gives CAMs (`predict`).')
+
+
+def shrink_nearest(maps: Tensor, size) -> Tensor:
+    """Resize maps (B, H, W) of labels or a mask, of any dtype, to ``size`` (h, w) with nearest neighbours."""
+    if tuple(maps.shape[1:]) == tuple(size):
+        return maps
+    return resize(maps[:, None].float(), tuple(size), mode='nearest')[:, 0].to(maps.dtype)
