@@ -5,11 +5,11 @@ torch, and registers every component in the registries of :mod:`mmseg`. Configs 
 ``custom_imports = dict(imports=['csrm_plugin'], allow_failed_imports=False)``.
 """
 
-from . import compat
-from .version import __version__
+from csrm_plugin import compat
+from csrm_plugin.version import __version__
 
 compat.apply()
 
-from . import datasets, engine, evaluation, models, tracking  # noqa: E402, F401  (must come after `compat.apply`)
+from csrm_plugin import datasets, engine, evaluation, models, tracking  # noqa: E402, F401  (must come after `compat.apply`)
 
 __all__ = ['__version__']

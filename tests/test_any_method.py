@@ -11,20 +11,21 @@ from mmseg.models.utils import resize
 from mmseg.registry import MODELS
 from PIL import Image
 
+from csrm_plugin.config.load import load_config
 from csrm_plugin.datasets.synthetic import ensure_synthetic
-from csrm_plugin.engine import browsing, export
-from csrm_plugin.engine.config import load_config
 from csrm_plugin.engine.testing import prepare_testing, run_test
 from csrm_plugin.engine.training import prepare_training, run_training
-from csrm_plugin.evaluation import evaluate_label_folder
 from csrm_plugin.functional import normalize_cam
+from csrm_plugin.inference import browsing
+from csrm_plugin.inference import export_model as export
+from csrm_plugin.inference.evaluate_labels import evaluate_label_folder
+from csrm_plugin.inference.predict import predict_pictures
+from csrm_plugin.inference.predictor import MultiScalePredictor, load_model
+from csrm_plugin.inference.pseudo_labels import make_pseudo_labels
 from csrm_plugin.models.segmentors import WSSSSegmentor
 from csrm_plugin.models.segmentors.wsss_segmentor import TrainingView
-from csrm_plugin.pipeline.inference import MultiScalePredictor, load_model
-from csrm_plugin.pipeline.predict import predict_pictures
-from csrm_plugin.pipeline.pseudo_labels import make_pseudo_labels
+from csrm_plugin.report import write_report
 from csrm_plugin.tracking import record
-from csrm_plugin.tracking.report import write_report
 from csrm_plugin.utils import UserError
 
 NOTE = 'CAMs smoothed over 3 x 3 positions, background 0.4'

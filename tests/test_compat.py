@@ -82,8 +82,12 @@ def test_bases_of_installed_packages_are_inherited_without_pkg_resources(tmp_pat
     )
     config = tmp_path / 'c.py'
     config.write_text("_base_ = 'mmseg::_base_/models/fcn_unet_s5-d16.py'\n")
-    done = subprocess.run([sys.executable, '-W', 'error::UserWarning:pkg_resources', '-c', code, str(config)],
-                          capture_output=True, text=True, check=True)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, '-W', 'error::UserWarning:pkg_resources', '-c', code, str(config)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert done.stdout.strip().splitlines()[-1] == 'EncoderDecoder'
     assert Config.fromfile(config).model.type == 'EncoderDecoder'
 
@@ -102,8 +106,13 @@ def test_installed_packages_are_found():
 def test_training_checkpoint_is_read_safely(tmp_path):
     history = HistoryBuffer([1.0, 3.0], [1, 1])
     path = tmp_path / 'c.pth'
-    content = dict(history=history, lr=np.float64(0.5), steps=np.int64(3), array=np.arange(3, dtype=np.float32),
-                   weight=torch.ones(2))  # fmt: skip
+    content = dict(
+        history=history,
+        lr=np.float64(0.5),
+        steps=np.int64(3),
+        array=np.arange(3, dtype=np.float32),
+        weight=torch.ones(2),
+    )
     torch.save(content, path)
     loaded = torch.load(path, weights_only=True)
     assert loaded['history'].mean() == 2

@@ -5,15 +5,23 @@ import argparse
 import pytest
 import yaml
 
-from csrm_plugin.cli import OptionsAction, add_config_arguments
-from csrm_plugin.engine.config import load_config
-from csrm_plugin.pipeline.cards import config_settings
+from csrm_plugin.config.arguments import OptionsAction, add_config_arguments
+from csrm_plugin.config.load import load_config
+from csrm_plugin.config.provenance import config_settings
 
 NAMES = ('ablation', 'alpha', 'csrm_bayes', 'delta_fg', 'loss_weights', 'rml_ablation', 'rml_bayes')
 KEYS = {
-    'name', 'description', 'project', 'program', 'method', 'metric', 'parameters', 'command', 'run_cap',
+    'name',
+    'description',
+    'project',
+    'program',
+    'method',
+    'metric',
+    'parameters',
+    'command',
+    'run_cap',
     'early_terminate',
-}  # fmt: skip
+}
 
 
 def method(name):
@@ -44,7 +52,7 @@ def read(command, program='tools/train.py'):
 
 
 def test_every_file_can_be_read_and_none_is_missing(root):
-    definition = pytest.importorskip('csrm_plugin.sweep.definition')
+    definition = pytest.importorskip('csrm_plugin.experiments.sweep.definition')
     files = {path.stem: path for path in (root / 'sweeps').glob('*.yaml')}
     assert set(NAMES) <= set(files)
     for path in files.values():
@@ -55,9 +63,7 @@ def test_files_say_what_is_logged_and_how_to_run_it(sweep):
     config = f'mmcfg/{method(sweep["name"])}_voc.py'
     assert set(sweep) <= KEYS
     assert sweep['metric'] == {'name': 'pseudo/mIoU', 'goal': 'maximize'}
-    assert sweep['command'] == [
-        '${env}', 'python', 'tools/train.py', config, '--cfg-options', '${args_no_hyphens}'
-    ]  # fmt: skip
+    assert sweep['command'] == ['${env}', 'python', 'tools/train.py', config, '--cfg-options', '${args_no_hyphens}']
     assert sweep['program'] == 'tools/train.py'
     assert sweep['method'] == 'grid' or sweep['run_cap'] > 1
     for parameter in sweep['parameters'].values():
@@ -118,6 +124,6 @@ def test_the_command_for_several_gpus_is_understood(root, sweep, request):
 
 
 def test_the_local_runner_takes_the_same_files(root, sweep, request):
-    definition = pytest.importorskip('csrm_plugin.sweep.definition')
+    definition = pytest.importorskip('csrm_plugin.experiments.sweep.definition')
     read_back = definition.read_sweep(str(root / 'sweeps' / f'{request.node.callspec.params["sweep"]}.yaml'))
     assert [parameter.name for parameter in read_back.parameters] == sorted(sweep['parameters'])

@@ -6,10 +6,10 @@ import os
 import torch
 
 import csrm_plugin  # noqa: F401  (mends what the hosts need)
-from csrm_plugin.cli import run_tool
-from csrm_plugin.models.checkpoint_io import read_checkpoint, unwrap_state_dict
-from csrm_plugin.models.checkpoints import DEPTHS, KINDS, convert
+from csrm_plugin.models.checkpoints.convert import DEPTHS, KINDS, convert
+from csrm_plugin.models.checkpoints.io import read_checkpoint, unwrap_state_dict
 from csrm_plugin.utils import atomic_write
+from csrm_plugin.utils.cli import run_tool
 
 
 def build_parser():

@@ -2,7 +2,7 @@
 
 import argparse
 
-from csrm_plugin.cli import run_tool
+from csrm_plugin.utils.cli import run_tool
 
 #: Columns of the table where the output is no terminal.
 WIDTH = 140
@@ -17,12 +17,19 @@ def build_parser():
     )
     parser.add_argument('run', metavar='RUN', help='folder of a run, of one of its stages, or a card.json')
     parser.add_argument(
-        'reference', metavar='REFERENCE', nargs='?',
+        'reference',
+        metavar='REFERENCE',
+        nargs='?',
         help='another run, stage or card, or `paper` for the published figures (default: paper, where the data set of '
-        'the run is voc or coco)')  # fmt: skip
+        'the run is voc or coco)',
+    )
     parser.add_argument(
-        '--tolerance', type=float, default=0.5, metavar='POINTS',
-        help='how far below the reference a score may be, in points of percent (default: 0.5)')  # fmt: skip
+        '--tolerance',
+        type=float,
+        default=0.5,
+        metavar='POINTS',
+        help='how far below the reference a score may be, in points of percent (default: 0.5)',
+    )
     parser.add_argument('--ignore-missing', action='store_true', help='stages that only the reference has do not count')
     parser.add_argument('--json', metavar='OUT', help='write everything that was found, and the verdict')
     return parser
@@ -33,7 +40,7 @@ def main(args):
 
     from rich.console import Console
 
-    from csrm_plugin.pipeline import doctor
+    from csrm_plugin.report.paper import doctor
     from csrm_plugin.utils import write_json
 
     run, reference = doctor.load_pair(args.run, args.reference)
@@ -43,9 +50,17 @@ def main(args):
     findings = doctor.compare_runs(run, reference, args.tolerance)
     sentence, off = doctor.verdict(findings), any(map(doctor.is_off, findings))
     if args.json:
-        write_json(args.json, dict(
-            run=args.run, reference=args.reference or 'paper', tolerance=args.tolerance, off=off, verdict=sentence,
-            findings=findings))  # fmt: skip
+        write_json(
+            args.json,
+            dict(
+                run=args.run,
+                reference=args.reference or 'paper',
+                tolerance=args.tolerance,
+                off=off,
+                verdict=sentence,
+                findings=findings,
+            ),
+        )
     console = Console()
     if not console.is_terminal and 'COLUMNS' not in os.environ:
         console.width = WIDTH

@@ -9,35 +9,47 @@ Examples:
 
 import argparse
 
-from csrm_plugin.cli import run_tool
-from csrm_plugin.processes import available_cores
+from csrm_plugin.utils.cli import run_tool
+from csrm_plugin.utils.processes import available_cores
 
 
 def build_parser():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        'pred_dir', metavar='PRED_DIR',
+        'pred_dir',
+        metavar='PRED_DIR',
         help='folder of label maps <id>.png (class indices, 255 uncertain); with --thresholds it, or its folder cams, '
-        'holds <id>.npz')  # fmt: skip
+        'holds <id>.npz',
+    )
     parser.add_argument('gt_dir', metavar='GT_DIR', help='folder of masks <id>.png (class indices, 255 not counted)')
     parser.add_argument('--split-file', required=True, metavar='F', help='list of the pictures, one id per line')
     parser.add_argument(
-        '--classes', metavar='NAME|FILE',
+        '--classes',
+        metavar='NAME|FILE',
         help='class names: voc, coco, msrc, demo, or a JSON file {"classes": [...]} (default: labels.json in PRED_DIR, '
-        'else the label file beside GT_DIR, else numbers)')  # fmt: skip
+        'else the label file beside GT_DIR, else numbers)',
+    )
     parser.add_argument(
-        '--thresholds', metavar='A:B:C',
+        '--thresholds',
+        metavar='A:B:C',
         help='score the CAMs at the background thresholds start:stop:step, 0 to 1, stop included, for example '
-        '0.05:0.95:0.05 (default: no curve)')  # fmt: skip
+        '0.05:0.95:0.05 (default: no curve)',
+    )
     parser.add_argument(
-        '--threshold', type=float, metavar='T',
-        help='background threshold of the CAMs fixed beforehand, 0 to 1 (default: the one in labels.json, if any)'
-    )  # fmt: skip
+        '--threshold',
+        type=float,
+        metavar='T',
+        help='background threshold of the CAMs fixed beforehand, 0 to 1 (default: the one in labels.json, if any)',
+    )
     parser.add_argument('--json', metavar='OUT', help='write the scores (percent) and what they belong to')
     parser.add_argument('--plot', metavar='FILE', help='draw the curve (.png, .pdf or .svg)')
     parser.add_argument(
-        '--workers', type=int, default=available_cores(), metavar='N',
-        help='processes; 0 works in the main one (default: the cores there are, here %(default)s)')  # fmt: skip
+        '--workers',
+        type=int,
+        default=available_cores(),
+        metavar='N',
+        help='processes; 0 works in the main one (default: the cores there are, here %(default)s)',
+    )
     parser.add_argument('--suffix', default='.png', metavar='END', help='ending of the label maps (default: .png)')
     parser.add_argument('--gt-suffix', default='.png', metavar='END', help='ending of the masks (default: .png)')
     return parser
@@ -46,7 +58,7 @@ def build_parser():
 def main(args):
     from rich.console import Console
 
-    from csrm_plugin.evaluation import evaluate_label_folder, print_report, require_writable
+    from csrm_plugin.inference.evaluate_labels import evaluate_label_folder, print_report, require_writable
     from csrm_plugin.utils import UserError, write_json
     from csrm_plugin.visualization.curves import require_plot_format, save_threshold_curve
 
@@ -58,8 +70,16 @@ def main(args):
         if path is not None:
             require_writable(path, setting)
     report = evaluate_label_folder(
-        args.pred_dir, args.gt_dir, args.split_file, classes=args.classes, thresholds=args.thresholds,
-        threshold=args.threshold, workers=args.workers, suffix=args.suffix, gt_suffix=args.gt_suffix)  # fmt: skip
+        args.pred_dir,
+        args.gt_dir,
+        args.split_file,
+        classes=args.classes,
+        thresholds=args.thresholds,
+        threshold=args.threshold,
+        workers=args.workers,
+        suffix=args.suffix,
+        gt_suffix=args.gt_suffix,
+    )
     # Written first: what is printed may go to a program that stops reading.
     if args.json is not None:
         write_json(args.json, report)

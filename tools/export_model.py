@@ -2,7 +2,8 @@
 
 import argparse
 
-from csrm_plugin.cli import OptionsAction, run_tool
+from csrm_plugin.config.arguments import OptionsAction
+from csrm_plugin.utils.cli import run_tool
 
 
 def build_parser():
@@ -16,22 +17,30 @@ def build_parser():
     parser.add_argument('checkpoint', help='its weights (.pth)')
     parser.add_argument('--out', metavar='DIR', required=True, help='folder to make')
     parser.add_argument(
-        '--network', choices=['teacher', 'student'],
-        help='which of the two to export (default: model.test_cfg.network of the config, that is, the teacher)'
-    )  # fmt: skip
+        '--network',
+        choices=['teacher', 'student'],
+        help='which of the two to export (default: model.test_cfg.network of the config, that is, the teacher)',
+    )
     parser.add_argument('--onnx', action='store_true', help='also write model.onnx (needs the extra `onnx`)')
     parser.add_argument(
-        '--size', metavar='HxW',
+        '--size',
+        metavar='HxW',
         help='pixels of the picture that ONNX is traced with; the only size it takes where the exporter cannot leave '
-        "height and width open (default: that of the config's test pipeline)")  # fmt: skip
+        "height and width open (default: that of the config's test pipeline)",
+    )
     parser.add_argument(
-        '--cfg-options', nargs='+', action=OptionsAction, metavar='KEY=VALUE', default={},
-        help='settings that override the config')  # fmt: skip
+        '--cfg-options',
+        nargs='+',
+        action=OptionsAction,
+        metavar='KEY=VALUE',
+        default={},
+        help='settings that override the config',
+    )
     return parser
 
 
 def main(args):
-    from csrm_plugin.engine.export import export_model, parse_size
+    from csrm_plugin.inference.export_model import export_model, parse_size
     from csrm_plugin.utils import UserError
 
     if args.size and not args.onnx:

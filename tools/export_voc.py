@@ -2,7 +2,7 @@
 
 import argparse
 
-from csrm_plugin.cli import run_tool
+from csrm_plugin.utils.cli import run_tool
 
 
 def build_parser():
@@ -11,9 +11,12 @@ def build_parser():
         epilog='exit status of --check: 0 if the server would take the archive, 1 if not',
     )
     parser.add_argument(
-        'pred_dir', nargs='?', metavar='PRED_DIR',
+        'pred_dir',
+        nargs='?',
+        metavar='PRED_DIR',
         help='folder with <id>.png, class indices 0..20, original sizes (from tools/pseudo_labels.py or tools/test.py '
-        '--out)')  # fmt: skip
+        '--out)',
+    )
     parser.add_argument('--out', metavar='FILE', help='archive to write: .tgz, .tar.gz, .tar or .zip')
     parser.add_argument('--check', metavar='ARCHIVE', help='only check this archive')
     parser.add_argument(
@@ -23,9 +26,11 @@ def build_parser():
         '--pictures', metavar='DIR', help='JPEGImages: the sizes must be those of its pictures (default: not checked)'
     )
     parser.add_argument(
-        '--competition', default='comp6', choices=['comp5', 'comp6'],
-        help="comp5: trained on VOC's data alone; comp6: outside data, such as ImageNet weights (default: comp6)"
-    )  # fmt: skip
+        '--competition',
+        default='comp6',
+        choices=['comp5', 'comp6'],
+        help="comp5: trained on VOC's data alone; comp6: outside data, such as ImageNet weights (default: comp6)",
+    )
     return parser
 
 
@@ -40,7 +45,7 @@ def main(args):
 
 
 def export(args):
-    from csrm_plugin.pipeline.export_voc import export_voc
+    from csrm_plugin.inference.export_voc import export_voc
 
     result = export_voc(args.pred_dir, args.split_file, args.out, args.pictures, args.competition)
     print(f'wrote {result["out"]}: {result["files"]} label maps in {result["folder"]}/')
@@ -53,7 +58,7 @@ def export(args):
 
 def check(args):
     from csrm_plugin.datasets.voc_layout import read_split
-    from csrm_plugin.pipeline.export_voc import archive_folder, check_archive
+    from csrm_plugin.inference.export_voc import archive_folder, check_archive
 
     problems = check_archive(args.check, args.split_file, args.pictures, args.competition)
     for problem in problems:
@@ -66,7 +71,7 @@ def check(args):
 
 
 def print_notes(args):
-    from csrm_plugin.pipeline.export_voc import split_note
+    from csrm_plugin.inference.export_voc import split_note
 
     note = split_note(args.split_file)
     if note:

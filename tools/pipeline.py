@@ -3,7 +3,7 @@
 import argparse
 import os.path as osp
 
-from csrm_plugin.cli import run_tool
+from csrm_plugin.utils.cli import run_tool
 
 
 def build_parser():
@@ -26,12 +26,26 @@ def build_parser():
 def main(args):
     from rich.console import Console
 
-    from csrm_plugin.pipeline.runner import run_pipeline
+    from csrm_plugin.experiments.pipeline.runner import run_pipeline
+    from csrm_plugin.report import write_report
+    from csrm_plugin.report.paper.table import show_table
 
+    console = Console()
     root = osp.dirname(osp.dirname(osp.abspath(__file__)))
-    run_pipeline(
-        args.name, root, Console(), work_dir=args.work_dir, seed=args.seed, start=args.start, until=args.until,
-        dry_run=args.dry_run, gpus=args.gpus)  # fmt: skip
+    outcome = run_pipeline(
+        args.name,
+        root,
+        console,
+        work_dir=args.work_dir,
+        seed=args.seed,
+        start=args.start,
+        until=args.until,
+        dry_run=args.dry_run,
+        gpus=args.gpus,
+    )
+    if 'table' in outcome:
+        show_table(outcome['table'], console)
+        console.print(f'Report, for a browser: {write_report([outcome["folder"]])}', highlight=False, soft_wrap=True)
 
 
 if __name__ == '__main__':

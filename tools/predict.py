@@ -2,7 +2,8 @@
 
 import argparse
 
-from csrm_plugin.cli import add_inference_arguments, inference_settings, run_tool
+from csrm_plugin.inference.arguments import add_inference_arguments, inference_settings
+from csrm_plugin.utils.cli import run_tool
 
 
 def build_parser():
@@ -21,7 +22,7 @@ def build_parser():
 
 
 def main(args):
-    from csrm_plugin.pipeline.predict import predict_pictures
+    from csrm_plugin.inference.predict import predict_pictures
 
     done = predict_pictures(
         args.config,

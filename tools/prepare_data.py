@@ -12,12 +12,12 @@ Examples:
 import argparse
 import os.path as osp
 
-from csrm_plugin.cli import add_debug_argument, run_tool
 from csrm_plugin.datasets import preparation
 from csrm_plugin.datasets.preparation.common import PRESETS, label_paths, refuse_existing, union_of_ids
 from csrm_plugin.datasets.synthetic import ensure_synthetic
 from csrm_plugin.datasets.voc_layout import find_label_file, read_image_labels
 from csrm_plugin.utils import UserError
+from csrm_plugin.utils.cli import add_debug_argument, run_tool
 
 
 def build_parser():

@@ -2,7 +2,8 @@
 
 import argparse
 
-from csrm_plugin.cli import add_inference_arguments, inference_settings, run_tool
+from csrm_plugin.inference.arguments import add_inference_arguments, inference_settings
+from csrm_plugin.utils.cli import run_tool
 
 
 def build_parser():
@@ -19,19 +20,26 @@ def build_parser():
     add('--split', default='train', help='list in ImageSets/Segmentation (default: train)')
     add('--shard', default='0/1', metavar='i/n', help='part i (from 0) of n of the split (default: 0/1)')
     add_inference_arguments(parser)
-    add('--bg-threshold', type=float, metavar='T',
-        help='0..1, CAMs only: what is foreground at this lower threshold alone becomes 255')  # fmt: skip
-    add('--unrestricted', action='store_true',
-        help='do not use image-level labels: any class (seg), or what the classifier sees (cam)')  # fmt: skip
+    add(
+        '--bg-threshold',
+        type=float,
+        metavar='T',
+        help='0..1, CAMs only: what is foreground at this lower threshold alone becomes 255',
+    )
+    add(
+        '--unrestricted',
+        action='store_true',
+        help='do not use image-level labels: any class (seg), or what the classifier sees (cam)',
+    )
     add('--save-cams', action='store_true', help='also DIR/cams/<id>.npz, half precision, compressed')
     add('--json', metavar='FILE', help='write what was done: counts, speed, tiled pictures')
     return parser
 
 
 def main(args):
-    from csrm_plugin.pipeline.pseudo_labels import make_pseudo_labels
-    from csrm_plugin.pipeline.shards import parse_shard
+    from csrm_plugin.inference.pseudo_labels import make_pseudo_labels
     from csrm_plugin.utils import write_json
+    from csrm_plugin.utils.shards import parse_shard
 
     settings = dict(inference_settings(args), bg_threshold=args.bg_threshold, unrestricted=args.unrestricted)
     summary = make_pseudo_labels(

@@ -10,7 +10,7 @@ Masks are read from <id>.json (run lengths, as `tools/sam_masks.py` and Segment 
 
 import argparse
 
-from csrm_plugin.cli import run_tool
+from csrm_plugin.utils.cli import run_tool
 
 
 def build_parser():
@@ -45,9 +45,9 @@ def build_parser():
 
 
 def main(args):
-    from csrm_plugin.pipeline.refine_sam import refine_folder, report_line
-    from csrm_plugin.pipeline.shards import parse_shard
-    from csrm_plugin.processes import available_cores
+    from csrm_plugin.inference.refine_sam import refine_folder, report_line
+    from csrm_plugin.utils.processes import available_cores
+    from csrm_plugin.utils.shards import parse_shard
 
     summary = refine_folder(
         args.labels,

@@ -3,7 +3,7 @@
 import argparse
 import os.path as osp
 
-from csrm_plugin.cli import run_tool
+from csrm_plugin.utils.cli import run_tool
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 
@@ -13,8 +13,13 @@ def build_parser():
     add = parser.add_argument
     add('config', help='config file, for example mmcfg/csrm_demo.py')
     add('--seeds', type=int, nargs='+', required=True, metavar='S', help='different seeds, at least 0')
-    add('--cfg-options', nargs='+', metavar='KEY=VALUE', default=[],
-        help='settings that override the config, the same for all seeds')  # fmt: skip
+    add(
+        '--cfg-options',
+        nargs='+',
+        metavar='KEY=VALUE',
+        default=[],
+        help='settings that override the config, the same for all seeds',
+    )
     add('--splits', nargs='+', metavar='SPLIT', default=[], help="what is scored (default: the config's test split)")
     add('--work-dir', metavar='DIR', help='folder for all seeds (default: ./work_dirs/repeat_<name of the config>)')
     add('--jobs', type=int, default=1, metavar='N', help='seeds at a time (default: 1)')
@@ -25,7 +30,7 @@ def build_parser():
 def main(args):
     from rich.console import Console
 
-    from csrm_plugin.repetition import repeat
+    from csrm_plugin.experiments.repetition import repeat
 
     repeat(
         args.config,

@@ -13,7 +13,7 @@ Examples:
 
 import argparse
 
-from csrm_plugin.cli import run_tool
+from csrm_plugin.utils.cli import run_tool
 
 
 def build_parser():
@@ -77,9 +77,9 @@ def add_sam(group):
 
 
 def main(args):
-    from csrm_plugin.pipeline.sam_masks import SUPERPIXELS, SamSettings, make_masks, report_line
-    from csrm_plugin.pipeline.shards import parse_shard
-    from csrm_plugin.processes import available_cores
+    from csrm_plugin.inference.sam_masks import SUPERPIXELS, SamSettings, make_masks, report_line
+    from csrm_plugin.utils.processes import available_cores
+    from csrm_plugin.utils.shards import parse_shard
 
     workers = args.workers
     if workers is None:

@@ -2,7 +2,8 @@
 
 import argparse
 
-from csrm_plugin.cli import add_config_arguments, run_tool
+from csrm_plugin.config.arguments import add_config_arguments
+from csrm_plugin.utils.cli import run_tool
 
 
 def build_parser():

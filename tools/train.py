@@ -2,20 +2,27 @@
 
 import argparse
 
-from csrm_plugin.cli import add_config_arguments, run_tool
+from csrm_plugin.config.arguments import add_config_arguments
+from csrm_plugin.utils.cli import run_tool
 
 
 def build_parser():
     parser = argparse.ArgumentParser(description=__doc__)
     add_config_arguments(parser)
     parser.add_argument(
-        '--resume', nargs='?', const='auto', metavar='PATH',
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='PATH',
         help='go on from a checkpoint; alone or as `auto`: from the newest in the work directory, else from the '
-        "config's load_from")  # fmt: skip
+        "config's load_from",
+    )
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision (bfloat16 on CPUs)')
     parser.add_argument(
-        '--auto-scale-lr', action='store_true',
-        help='scale the learning rate with the global batch (pictures per update over all processes)')  # fmt: skip
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate with the global batch (pictures per update over all processes)',
+    )
     return parser
 
 

@@ -1,7 +1,7 @@
-from .image_label_dataset import ImageLabelDataset
-from .named_datasets import COCO14WSSSDataset, MSRCDataset, VOC12WSSSDataset
-from .synthetic_dataset import SyntheticWSSSDataset
-from .transforms import LoadOptionalAnnotations, LoadPseudoLabels, PackWSSSInputs
+from csrm_plugin.datasets.image_label_dataset import ImageLabelDataset
+from csrm_plugin.datasets.named_datasets import COCO14WSSSDataset, MSRCDataset, VOC12WSSSDataset
+from csrm_plugin.datasets.synthetic_dataset import SyntheticWSSSDataset
+from csrm_plugin.datasets.transforms import LoadOptionalAnnotations, LoadPseudoLabels, PackWSSSInputs
 
 __all__ = [
     'COCO14WSSSDataset',

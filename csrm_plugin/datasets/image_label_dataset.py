@@ -8,9 +8,8 @@ from mmengine.logging import print_log
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
+from csrm_plugin.datasets import label_folder, voc_layout
 from csrm_plugin.utils import MissingFileError, UserError
-
-from . import label_folder, voc_layout
 
 
 @DATASETS.register_module()

@@ -7,8 +7,8 @@ import os.path as osp
 import numpy as np
 from PIL import Image
 
-from ..utils import MissingFileError, UserError, write_json
-from . import voc_layout
+from csrm_plugin.datasets import voc_layout
+from csrm_plugin.utils import MissingFileError, UserError, write_json
 
 #: Beside the label maps: ``classes``, ``palette``, ``settings`` (what makes two folders comparable) and more.
 MANIFEST = 'labels.json'

@@ -3,8 +3,8 @@
 from mmseg.datasets import PascalVOCDataset
 from mmseg.registry import DATASETS
 
-from .image_label_dataset import ImageLabelDataset
-from .voc_layout import BACKGROUND, voc_palette
+from csrm_plugin.datasets.image_label_dataset import ImageLabelDataset
+from csrm_plugin.datasets.voc_layout import BACKGROUND, voc_palette
 
 COCO_CLASSES = (
     'person',

@@ -16,9 +16,8 @@ import tempfile
 import numpy as np
 from PIL import Image
 
+from csrm_plugin.datasets.voc_layout import voc_palette
 from csrm_plugin.utils import UserError
-
-from .voc_layout import voc_palette
 
 #: Raise this number when the same settings draw other pictures than before.
 VERSION = 1

@@ -3,9 +3,9 @@
 from mmengine.logging import print_log
 from mmseg.registry import DATASETS
 
-from .image_label_dataset import ImageLabelDataset
-from .synthetic import CLASSES, ensure_synthetic
-from .voc_layout import BACKGROUND, voc_palette
+from csrm_plugin.datasets.image_label_dataset import ImageLabelDataset
+from csrm_plugin.datasets.synthetic import CLASSES, ensure_synthetic
+from csrm_plugin.datasets.voc_layout import BACKGROUND, voc_palette
 
 
 @DATASETS.register_module()

@@ -8,7 +8,7 @@ import torch.distributed as dist
 from mmengine.dist import get_world_size
 from mmengine.logging import print_log
 
-from ..utils import UserError
+from csrm_plugin.utils import UserError
 
 
 def prepare_distributed(cfg, launcher='none'):

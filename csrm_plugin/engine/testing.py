@@ -6,11 +6,11 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from ..utils import MissingFileError, UserError, write_json
-from ..visualization import save_label_png
-from .config import load_config
-from .launch import prepare_distributed
-from .training import set_work_dir
+from csrm_plugin.config.load import load_config
+from csrm_plugin.engine.launch import prepare_distributed
+from csrm_plugin.engine.training import set_work_dir
+from csrm_plugin.utils import MissingFileError, UserError, write_json
+from csrm_plugin.visualization import save_label_png
 
 
 def prepare_testing(config, checkpoint, cfg_options=None, work_dir=None, tta=False, launcher='none'):
@@ -19,7 +19,7 @@ def prepare_testing(config, checkpoint, cfg_options=None, work_dir=None, tta=Fal
     Args:
         config (str): Config file.
         checkpoint (str): File or URL of the weights.
-        cfg_options (dict, optional): Overrides, see :func:`csrm_plugin.engine.config.load_config`.
+        cfg_options (dict, optional): Overrides, see :func:`csrm_plugin.config.load.load_config`.
         work_dir (str, optional): Defaults to the config's, then to ``./work_dirs/<config name>``.
         tta (bool): Whether to use ``tta_model`` and ``tta_pipeline`` of the config.
         launcher (str): See :func:`csrm_plugin.engine.launch.prepare_distributed`.

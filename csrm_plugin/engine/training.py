@@ -12,19 +12,20 @@ import torch
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
-from ..cli import describe_error
-from ..utils import MissingFileError, UserError
-from .config import load_config
-from .launch import prepare_distributed, set_global_batch
+from csrm_plugin.config.load import load_config
+from csrm_plugin.engine.launch import prepare_distributed, set_global_batch
+from csrm_plugin.utils import MissingFileError, UserError
+from csrm_plugin.utils.cli import describe_error
 
 
-def prepare_training(config, cfg_options=None, work_dir=None, resume=None, amp=False, auto_scale_lr=False,
-                     launcher='none'):  # fmt: skip
+def prepare_training(
+    config, cfg_options=None, work_dir=None, resume=None, amp=False, auto_scale_lr=False, launcher='none'
+):
     """Read a config and apply everything that a training command can ask for.
 
     Args:
         config (str): Config file.
-        cfg_options (dict, optional): Overrides, see :func:`csrm_plugin.engine.config.load_config`.
+        cfg_options (dict, optional): Overrides, see :func:`csrm_plugin.config.load.load_config`.
         work_dir (str, optional): Defaults to the config's, then to ``./work_dirs/<config name>``.
         resume (str, optional): ``'auto'`` or a checkpoint, see :func:`set_resume`.
         amp (bool): Automatic mixed precision.

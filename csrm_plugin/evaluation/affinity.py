@@ -5,7 +5,7 @@ Legend of shapes: (h, w) the grid of positions, n = h * w, row by row.
 
 import numpy as np
 
-from ..functional import IGNORE_INDEX
+from csrm_plugin.functional import IGNORE_INDEX
 
 #: Bins of equal width over 0..1. Two affinities in one bin count as a tie.
 AFFINITY_BINS = 1000

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..functional import IGNORE_INDEX
+from csrm_plugin.functional import IGNORE_INDEX
 
 #: Background scores at which CAMs are evaluated: 0.05, 0.10, ..., 0.95.
 CAM_THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 20))

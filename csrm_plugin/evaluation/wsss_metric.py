@@ -9,12 +9,12 @@ from mmengine.logging import MMLogger
 from mmseg.registry import METRICS
 from prettytable import PrettyTable
 
-from ..functional import normalize_cam, restrict_probs, threshold_cams
-from ..label_sources import CAM_SOURCES, SOURCES
-from ..utils import UserError
-from .affinity import affinity_histograms, grid_classes, histogram_auc
-from .confusion import CAM_THRESHOLDS, cam_confusion, confusion_matrix, iou, mean_iou
-from .multi_label import mean_average_precision
+from csrm_plugin.evaluation.affinity import affinity_histograms, grid_classes, histogram_auc
+from csrm_plugin.evaluation.confusion import CAM_THRESHOLDS, cam_confusion, confusion_matrix, iou, mean_iou
+from csrm_plugin.evaluation.multi_label import mean_average_precision
+from csrm_plugin.functional import normalize_cam, restrict_probs, threshold_cams
+from csrm_plugin.utils import UserError
+from csrm_plugin.utils.label_sources import CAM_SOURCES, SOURCES
 
 #: Where the maps of each source are in a data sample.
 _FIELDS = {'cam': 'cam_logits', 'seg': 'seg_logits', 'propagated': 'propagated_cam'}

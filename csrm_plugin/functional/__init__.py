@@ -3,7 +3,7 @@
 Labels are int64 with 255 = uncertain, 0 = background; probabilities are float in 0..1; pictures are uint8 RGB.
 """
 
-from .affinity import (
+from csrm_plugin.functional.affinity import (
     affinity_loss,
     neighbourhood,
     pair_labels,
@@ -11,10 +11,14 @@ from .affinity import (
     resize_affinity,
     transition_matrix,
 )
-from .cam import normalize_cam
-from .collectives import gather, global_sum, rank, shared_generator, world_size
-from .consistency import activation_consistency_loss, confident_pixels, segmentation_consistency_loss
-from .contrast import (
+from csrm_plugin.functional.cam import normalize_cam
+from csrm_plugin.functional.collectives import gather, global_sum, rank, shared_generator, world_size
+from csrm_plugin.functional.consistency import (
+    activation_consistency_loss,
+    confident_pixels,
+    segmentation_consistency_loss,
+)
+from csrm_plugin.functional.contrast import (
     ContrastTerms,
     contrastive_loss,
     contrastive_terms,
@@ -22,8 +26,8 @@ from .contrast import (
     negative_candidates,
     query_candidates,
 )
-from .mixing import class_mix, drop_small_classes, mix, pasted_classes
-from .mutual import (
+from csrm_plugin.functional.mixing import class_mix, drop_small_classes, mix, pasted_classes
+from csrm_plugin.functional.mutual import (
     affinity_kl,
     comparable_cam,
     map_distance,
@@ -34,10 +38,17 @@ from .mutual import (
     shrink,
     spatial_kl,
 )
-from .pseudo_labels import cam_pseudo_labels, check_thresholds, threshold_cams
-from .reduction import IGNORE_INDEX, fraction, masked_mean, pixel_cross_entropy
-from .refinement import check_refinement, pixel_adaptive_refinement
-from .reliability import check_alpha, entropy, quantiles, reliable_pixels, restrict_probs, split_by_entropy
+from csrm_plugin.functional.pseudo_labels import cam_pseudo_labels, check_thresholds, threshold_cams
+from csrm_plugin.functional.reduction import IGNORE_INDEX, fraction, masked_mean, pixel_cross_entropy
+from csrm_plugin.functional.refinement import check_refinement, pixel_adaptive_refinement
+from csrm_plugin.functional.reliability import (
+    check_alpha,
+    entropy,
+    quantiles,
+    reliable_pixels,
+    restrict_probs,
+    split_by_entropy,
+)
 
 __all__ = [
     'IGNORE_INDEX',

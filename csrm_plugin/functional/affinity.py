@@ -7,9 +7,9 @@ show the same class.
 import torch
 from torch import Tensor
 
-from .collectives import global_sum, world_size
-from .mutual import area_means
-from .reduction import IGNORE_INDEX, full_precision
+from csrm_plugin.functional.collectives import global_sum, world_size
+from csrm_plugin.functional.mutual import area_means
+from csrm_plugin.functional.reduction import IGNORE_INDEX, full_precision
 
 
 def neighbourhood(size: tuple[int, int], radius: int | None = None, device=None) -> Tensor:

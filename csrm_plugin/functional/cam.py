@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .reduction import full_precision
+from csrm_plugin.functional.reduction import full_precision
 
 
 def normalize_cam(

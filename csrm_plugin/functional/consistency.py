@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .reduction import full_precision, pixel_cross_entropy
-from .reliability import entropy as pixel_entropy
-from .reliability import reliable_pixels
+from csrm_plugin.functional.reduction import full_precision, pixel_cross_entropy
+from csrm_plugin.functional.reliability import entropy as pixel_entropy
+from csrm_plugin.functional.reliability import reliable_pixels
 
 
 def confident_pixels(teacher_probs: Tensor, threshold: float, valid: Tensor | None = None) -> Tensor:

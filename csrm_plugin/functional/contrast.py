@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .collectives import gather, global_sum, rank, shared_generator, world_size
-from .reduction import full_precision
-from .reliability import entropy, split_by_entropy
+from csrm_plugin.functional.collectives import gather, global_sum, rank, shared_generator, world_size
+from csrm_plugin.functional.reduction import full_precision
+from csrm_plugin.functional.reliability import entropy, split_by_entropy
 
 
 class ContrastTerms(NamedTuple):

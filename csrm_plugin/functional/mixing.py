@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .reduction import IGNORE_INDEX
+from csrm_plugin.functional.reduction import IGNORE_INDEX
 
 
 def class_mix(labels: Tensor, partners: Tensor, generator: torch.Generator | None = None) -> Tensor:

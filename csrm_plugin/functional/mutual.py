@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .reduction import full_precision, masked_mean
+from csrm_plugin.functional.reduction import full_precision, masked_mean
 
 
 def shrink(maps: Tensor, size: tuple[int, int]) -> Tensor:

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..utils import UserError
-from .reduction import IGNORE_INDEX
+from csrm_plugin.functional.reduction import IGNORE_INDEX
+from csrm_plugin.utils import UserError
 
 
 def check_thresholds(fg_threshold: float, bg_threshold: float) -> None:

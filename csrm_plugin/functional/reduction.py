@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .collectives import global_sum, world_size
+from csrm_plugin.functional.collectives import global_sum, world_size
 
 IGNORE_INDEX = 255
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..utils import UserError
+from csrm_plugin.utils import UserError
 
 DILATIONS = (1, 2, 4, 8, 12, 24)
 

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from ..utils import UserError
-from .collectives import gather
-from .reduction import full_precision
+from csrm_plugin.functional.collectives import gather
+from csrm_plugin.functional.reduction import full_precision
+from csrm_plugin.utils import UserError
 
 
 def entropy(probs: Tensor) -> Tensor:

@@ -1,4 +1,7 @@
-from . import backbones, decode_heads, initializers, losses, segmentors  # noqa: F401  (registers)
-from .memory_bank import MemoryBank
+"""Everything that is trained; importing this package registers it in the registries of :mod:`mmseg`."""
+
+from csrm_plugin.models import backbones, decode_heads, losses, segmentors  # noqa: F401  (registers)
+from csrm_plugin.models.checkpoints import initializers  # noqa: F401  (registers)
+from csrm_plugin.models.memory_bank import MemoryBank
 
 __all__ = ['MemoryBank']

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from ..functional import IGNORE_INDEX
-from ..utils import UserError
+from csrm_plugin.functional import IGNORE_INDEX
+from csrm_plugin.utils import UserError
 
 
 class MemoryBank(nn.Module):

@@ -1,9 +1,9 @@
 """Refinement that looks at the picture."""
 
-from .build import build_refinement, refinement_title
-from .dense_crf import DenseCRF, dense_crf
-from .pixel_adaptive import PixelAdaptiveRefinement
-from .sam import enhance_labels, read_masks, write_masks
+from csrm_plugin.refine.build import build_refinement, refinement_title
+from csrm_plugin.refine.dense_crf import DenseCRF, dense_crf
+from csrm_plugin.refine.pixel_adaptive import PixelAdaptiveRefinement
+from csrm_plugin.refine.sam import enhance_labels, read_masks, write_masks
 
 __all__ = [
     'DenseCRF',

@@ -2,9 +2,9 @@
 
 from typing import Protocol
 
-from ..utils import UserError
-from .dense_crf import DenseCRF
-from .pixel_adaptive import PixelAdaptiveRefinement
+from csrm_plugin.refine.dense_crf import DenseCRF
+from csrm_plugin.refine.pixel_adaptive import PixelAdaptiveRefinement
+from csrm_plugin.utils import UserError
 
 REFINEMENTS = ('crf', 'par', 'none')
 

@@ -5,8 +5,8 @@ import weakref
 import numpy as np
 import torch
 
-from ..processes import start_pool
-from ..utils import UserError
+from csrm_plugin.utils import UserError
+from csrm_plugin.utils.processes import start_pool
 
 BACKENDS = ('pydensecrf',)
 

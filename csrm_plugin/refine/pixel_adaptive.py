@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from ..functional.refinement import DILATIONS, check_refinement, pixel_adaptive_refinement
+from csrm_plugin.functional.refinement import DILATIONS, check_refinement, pixel_adaptive_refinement
 
 
 class PixelAdaptiveRefinement(nn.Module):

@@ -13,8 +13,8 @@ import zlib
 import numpy as np
 from PIL import Image
 
-from ..functional.reduction import IGNORE_INDEX
-from ..utils import MissingFileError, UserError, write_json
+from csrm_plugin.functional.reduction import IGNORE_INDEX
+from csrm_plugin.utils import MissingFileError, UserError, write_json
 
 #: What masks of a picture may be kept in, in the order in which :func:`read_masks` looks; '' is a folder of PNG.
 MASK_SUFFIXES = ('.json', '.npz', '')

@@ -15,7 +15,7 @@ import urllib.request
 from http.client import HTTPConnection, HTTPException
 from urllib.parse import unquote, urlsplit
 
-from ..utils import UserError
+from csrm_plugin.utils import UserError
 
 DEFAULT_URL = 'https://api.wandb.ai'
 
@@ -24,9 +24,13 @@ REACH_SECONDS = 3.0
 
 #: Values of ``WANDB_MODE``, with what they mean here.
 MODES = {
-    'online': 'online', 'run': 'online', 'shared': 'online', 'offline': 'offline', 'dryrun': 'offline',
+    'online': 'online',
+    'run': 'online',
+    'shared': 'online',
+    'offline': 'offline',
+    'dryrun': 'offline',
     'disabled': 'disabled',
-}  # fmt: skip
+}
 
 _TRUE = ('1', 'true', 't', 'yes', 'y', 'on')
 

@@ -11,8 +11,8 @@ import os.path as osp
 import re
 from dataclasses import dataclass, field
 
-from ..label_sources import NOTED_SOURCES, describe_source
-from ..utils import MissingFileError, UserError
+from csrm_plugin.utils import MissingFileError, UserError
+from csrm_plugin.utils.label_sources import NOTED_SOURCES, describe_source
 
 FOLDER = 'record'
 RUN_FILE = 'run.json'

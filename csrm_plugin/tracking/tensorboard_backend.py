@@ -7,7 +7,7 @@ from mmengine.logging import print_log
 from mmengine.registry import VISBACKENDS
 from mmengine.visualization import TensorboardVisBackend
 
-from .scalars import as_number, own_times
+from csrm_plugin.tracking.scalars import as_number, own_times
 
 
 @VISBACKENDS.register_module()
@@ -69,8 +69,10 @@ class OptionalTensorboardBackend(TensorboardVisBackend):
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            print_log('TensorBoard is not installed (`pip install tensorboard`), so that nothing is written for it.',
-                      'current')  # fmt: skip
+            print_log(
+                'TensorBoard is not installed (`pip install tensorboard`), so that nothing is written for it.',
+                'current',
+            )
             return False
         os.makedirs(self._save_dir, exist_ok=True)
         self._tensorboard, self._off = SummaryWriter(self._save_dir), False

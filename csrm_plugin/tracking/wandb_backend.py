@@ -15,11 +15,11 @@ from mmengine.logging import MessageHub, print_log
 from mmengine.registry import VISBACKENDS
 from mmengine.visualization import WandbVisBackend
 
-from ..utils import UserError
-from .connection import asked_mode, base_url, can_reach, choose_mode, flag
-from .scalars import as_number, own_times
-from .termination import exit_on_sigterm
-from .wandb_files import RunNote, copy_code, read_note
+from csrm_plugin.tracking.connection import asked_mode, base_url, can_reach, choose_mode, flag
+from csrm_plugin.tracking.scalars import as_number, own_times
+from csrm_plugin.tracking.termination import exit_on_sigterm
+from csrm_plugin.tracking.wandb_files import RunNote, copy_code, read_note
+from csrm_plugin.utils import UserError
 
 DEFAULT_PROJECT = 'csrm'
 
@@ -28,10 +28,31 @@ START_SECONDS, FINISH_SECONDS = 30, 300
 
 #: What `wandb.init` takes, less what the backend decides on.
 INIT_KWARGS = {
-    'allow_val_change', 'anonymous', 'config', 'config_exclude_keys', 'config_include_keys', 'dir', 'entity', 'force',
-    'fork_from', 'group', 'id', 'job_type', 'mode', 'monitor_gym', 'name', 'notes', 'project', 'reinit', 'resume',
-    'resume_from', 'save_code', 'settings', 'sync_tensorboard', 'tags',
-}  # fmt: skip
+    'allow_val_change',
+    'anonymous',
+    'config',
+    'config_exclude_keys',
+    'config_include_keys',
+    'dir',
+    'entity',
+    'force',
+    'fork_from',
+    'group',
+    'id',
+    'job_type',
+    'mode',
+    'monitor_gym',
+    'name',
+    'notes',
+    'project',
+    'reinit',
+    'resume',
+    'resume_from',
+    'save_code',
+    'settings',
+    'sync_tensorboard',
+    'tags',
+}
 
 #: Checkpoints that can be kept as an artifact, with the beginning of their keys in MMEngine's message hub.
 ARTIFACTS = {'best': 'best_ckpt', 'last': 'last_ckpt'}
@@ -70,8 +91,14 @@ class WSSSWandbBackend(WandbVisBackend):
     #: The backend whose run is open: there can be one in a process, and another `wandb.init` would get the same.
     _active = None
 
-    def __init__(self, save_dir: str, init_kwargs: dict | None = None, upload_code: bool = True,
-                 artifact: str | None = None, define_metric_cfg: dict | list | None = None):  # fmt: skip
+    def __init__(
+        self,
+        save_dir: str,
+        init_kwargs: dict | None = None,
+        upload_code: bool = True,
+        artifact: str | None = None,
+        define_metric_cfg: dict | list | None = None,
+    ):
         super().__init__(save_dir, init_kwargs=dict(init_kwargs or {}), define_metric_cfg=define_metric_cfg)
         for key in set(self._init_kwargs) - INIT_KWARGS:
             near = difflib.get_close_matches(key, INIT_KWARGS, n=1)
@@ -141,8 +168,9 @@ class WSSSWandbBackend(WandbVisBackend):
             with self._guard('a picture was not kept'):
                 self._send({name: self._wandb.Image(image)}, step)
 
-    def add_segmentation(self, name: str, picture: np.ndarray, masks: dict, classes, step: int = 0,
-                         caption: str = '') -> None:  # fmt: skip
+    def add_segmentation(
+        self, name: str, picture: np.ndarray, masks: dict, classes, step: int = 0, caption: str = ''
+    ) -> None:
         """Record a picture with maps of its classes, which W&B's page lays over it.
 
         Args:
@@ -321,8 +349,11 @@ class WSSSWandbBackend(WandbVisBackend):
             with self._guard('the code was not kept'), tempfile.TemporaryDirectory() as folder:
                 copy_code(folder)
                 run.log_code(
-                    folder, name='source-csrm_plugin', include_fn=lambda path, root: True,
-                    exclude_fn=lambda path, root: False)  # fmt: skip
+                    folder,
+                    name='source-csrm_plugin',
+                    include_fn=lambda path, root: True,
+                    exclude_fn=lambda path, root: False,
+                )
 
     def _define_metrics(self, run):
         """Apply ``define_metric_cfg``."""
@@ -336,7 +367,7 @@ class WSSSWandbBackend(WandbVisBackend):
         """Record the config flat, less what a sweep has set: that is recorded already, and locked."""
         if self._config is None:
             return
-        from ..pipeline.cards import config_settings  # imports the engine, whose hooks import this package
+        from csrm_plugin.config.provenance import config_settings  # imports the engine, whose hooks import this package
 
         flat = config_settings(self._config)
         flat['load_from'] = self._config.get('load_from')
@@ -397,7 +428,9 @@ class WSSSWandbBackend(WandbVisBackend):
         except Exception as error:
             print_log(
                 f'W&B: not everything was sent ({_first_line(error)}); it is kept in {folder}, and '
-                f'`wandb sync --include-online {folder}` sends it later.', 'current')  # fmt: skip
+                f'`wandb sync --include-online {folder}` sends it later.',
+                'current',
+            )
         self._restore()
 
     # Rows.
@@ -420,7 +453,9 @@ class WSSSWandbBackend(WandbVisBackend):
         if step <= self._held:
             self._say(
                 f'the run holds the iterations up to {self._held} already, which cannot be written again; sending goes '
-                'on after them', 'held')  # fmt: skip
+                'on after them',
+                'held',
+            )
             return False
         if step < self._step:
             self._say(f'`{name}` came for iteration {step} after {self._step}; it cannot go back and is not sent', name)

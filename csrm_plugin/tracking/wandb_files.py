@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field
 
 from mmengine.logging import print_log
 
-from ..utils import UserError, write_json
-from .record import read_json
+from csrm_plugin.tracking.record import read_json
+from csrm_plugin.utils import UserError, write_json
 
 #: Name of the file in the work directory that says which run it is.
 RUN_FILE = 'wandb_run.json'

@@ -1,7 +1,7 @@
-from .curves import require_plot_format, save_threshold_curve, threshold_figure
-from .label_png import save_label_png
-from .overlay import overlay_cams, overlay_labels, tile_lines
-from .sheet import Panel, draw_row, draw_sheet, save_picture
+from csrm_plugin.visualization.curves import require_plot_format, save_threshold_curve, threshold_figure
+from csrm_plugin.visualization.label_png import save_label_png
+from csrm_plugin.visualization.overlay import overlay_cams, overlay_labels, tile_lines
+from csrm_plugin.visualization.sheet import Panel, draw_row, draw_sheet, save_picture
 
 __all__ = [
     'Panel',

@@ -2,7 +2,7 @@
 
 import os.path as osp
 
-from ..utils import UserError, atomic_write
+from csrm_plugin.utils import UserError, atomic_write
 
 #: Endings of pictures that can be written.
 PLOT_FORMATS = ('.png', '.pdf', '.svg')

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from ..utils import atomic_write
+from csrm_plugin.utils import atomic_write
 
 #: What viewers show for 255, as in the masks of PASCAL VOC.
 IGNORE_COLOUR = (224, 224, 192)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..utils import atomic_write
+from csrm_plugin.utils import atomic_write
 
 FONT_SIZE = 14  # pixels
 LINE = 18  # pixels from one line of text to the next

@@ -10,9 +10,9 @@ from mmengine.runner import Runner
 from mmseg.registry import DATASETS
 from PIL import Image
 
-from csrm_plugin.cli import describe_error
 from csrm_plugin.datasets import ImageLabelDataset, image_label_dataset
 from csrm_plugin.utils import MissingFileError, UserError
+from csrm_plugin.utils.cli import describe_error
 
 TRAIN = 'ImageSets/Segmentation/train.txt'
 VAL = 'ImageSets/Segmentation/val.txt'
@@ -328,11 +328,15 @@ def test_label_maps_follow_the_picture_through_the_pipeline(voc_folder, label_ma
             num_workers=1,
             sampler=dict(type='DefaultSampler', shuffle=False),
             dataset=dict(
-                type='ImageLabelDataset', data_root=voc_folder.root, ann_file=TRAIN, pipeline=pipeline,
-                pseudo_label_dir=str(label_maps)),
+                type='ImageLabelDataset',
+                data_root=voc_folder.root,
+                ann_file=TRAIN,
+                pipeline=pipeline,
+                pseudo_label_dir=str(label_maps),
+            ),
         ),
         seed=0,
-    )  # fmt: skip
+    )
     (batch,) = loader
     for sample in batch['data_samples']:
         found = sample.gt_sem_seg.data[0]

@@ -1,11 +1,9 @@
 """A model, data set and metric small enough to train in a moment, with the config that names them."""
 
-import logging
 import os
 import sys
 
 import pytest
-from mmengine.logging import MMLogger
 
 MODULE = """
 import torch
@@ -94,17 +92,3 @@ def toy(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     yield str(config)
     sys.modules.pop('toy_parts', None)
-
-
-@pytest.fixture
-def logged():
-    """Messages that MMEngine's current logger gets (it keeps them from pytest's `caplog`)."""
-    messages = []
-    handler = logging.Handler()
-    handler.emit = lambda record: messages.append(record.getMessage())
-    logger, level = MMLogger.get_current_instance(), MMLogger.get_current_instance().level
-    logger.addHandler(handler)
-    logger.setLevel('INFO')  # other tests may have made it quiet
-    yield messages
-    logger.removeHandler(handler)
-    logger.setLevel(level)

@@ -143,8 +143,10 @@ def torchrun(script, *arguments, **environment):
     return subprocess.run(
         [*command, *arguments, '--launcher', 'pytorch'],
         env={**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '-1', **environment},
-        capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
 
 
 @pytest.mark.long

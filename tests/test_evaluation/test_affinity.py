@@ -44,8 +44,9 @@ def test_positions_are_those_that_maps_are_restored_to():
     """A map that is high at one position of the grid peaks, restored, on a pixel of that position's class."""
     model = CAMClassifier.__new__(CAMClassifier)  # of which nothing but a constant is used
     truth = np.arange(12 * 20).reshape(12, 20) % 251
-    meta = dict(ori_shape=(12, 20), img_shape=(24, 40), img_padding_size=(0, 8, 0, 8), flip=True,
-                flip_direction='horizontal')  # fmt: skip
+    meta = dict(
+        ori_shape=(12, 20), img_shape=(24, 40), img_padding_size=(0, 8, 0, 8), flip=True, flip_direction='horizontal'
+    )
     classes = grid_classes(truth, (4, 6), meta).reshape(4, 6)
     assert (classes[3] == 255).all() and (classes[:, 5] == 255).all() and (classes[:3, :5] != 255).all()
     for row, column in np.ndindex(3, 5):

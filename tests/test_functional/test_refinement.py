@@ -38,12 +38,15 @@ def make_batch(count=2, classes=3, size=(6, 9), low=0, high=256):
     return images, torch.rand(count, classes, *size)
 
 
-@pytest.mark.parametrize(('dilations', 'iterations', 'settings'), [
-    ((1, 2, 4, 8, 12, 24), 2, {}),
-    ((1,), 3, {}),
-    ((3, 1), 1, dict(bandwidth=0.7, position_weight=0.2)),
-    ([2], 0, {}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ('dilations', 'iterations', 'settings'),
+    [
+        ((1, 2, 4, 8, 12, 24), 2, {}),
+        ((1,), 3, {}),
+        ((3, 1), 1, dict(bandwidth=0.7, position_weight=0.2)),
+        ([2], 0, {}),
+    ],
+)
 def test_equals_slow_loop(dilations, iterations, settings):
     """The picture is smaller than the dilations."""
     images, masks = make_batch()
@@ -101,9 +104,14 @@ def test_constant_masks_stay_proportional():
     torch.testing.assert_close(pixel_adaptive_refinement(images, masks, position_weight=0.5), masks * 1.5**10)
 
 
-@pytest.mark.parametrize('change', [
-    lambda x: x.flip(2), lambda x: x.flip(3), lambda x: x.transpose(2, 3),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    'change',
+    [
+        lambda x: x.flip(2),
+        lambda x: x.flip(3),
+        lambda x: x.transpose(2, 3),
+    ],
+)
 def test_symmetry(change):
     images, masks = make_batch(size=(11, 8))
     result = pixel_adaptive_refinement(change(images), change(masks))
@@ -163,9 +171,14 @@ def test_arrays_in_array_out():
     np.testing.assert_array_equal(pixel_adaptive_refinement(view[..., ::-1].transpose(0, 3, 1, 2), masks), expected)
 
 
-@pytest.mark.parametrize(('dtype', 'tolerance'), [
-    (torch.float16, 1e-3), (torch.bfloat16, 1e-2), (torch.float64, 1e-5),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ('dtype', 'tolerance'),
+    [
+        (torch.float16, 1e-3),
+        (torch.bfloat16, 1e-2),
+        (torch.float64, 1e-5),
+    ],
+)
 def test_precisions(dtype, tolerance):
     images, masks = make_batch()
     result = pixel_adaptive_refinement(images.to(dtype), masks.to(dtype))
@@ -188,33 +201,39 @@ def test_inputs_are_left_alone_and_no_gradient_flows():
     assert images.equal(before[0]) and masks.equal(before[1])
 
 
-@pytest.mark.parametrize(('settings', 'message'), [
-    (dict(dilations=()), r'`dilations` must be a list.*\(\)'),
-    (dict(dilations=4), '`dilations` must be a list.*4'),
-    (dict(dilations=(1, 0)), '`dilations`.*at least 1'),
-    (dict(dilations=(1, 1.5)), '`dilations`.*whole numbers'),
-    (dict(dilations='12'), "`dilations`.*'12'"),
-    (dict(iterations=-1), '`iterations`.*-1'),
-    (dict(iterations=1.5), '`iterations`.*1.5'),
-    (dict(bandwidth=0), '`bandwidth`.*above 0'),
-    (dict(bandwidth=float('nan')), '`bandwidth`.*nan'),
-    (dict(position_weight=-0.1), '`position_weight`.*-0.1'),
-    (dict(position_weight='much'), "`position_weight`.*'much'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        (dict(dilations=()), r'`dilations` must be a list.*\(\)'),
+        (dict(dilations=4), '`dilations` must be a list.*4'),
+        (dict(dilations=(1, 0)), '`dilations`.*at least 1'),
+        (dict(dilations=(1, 1.5)), '`dilations`.*whole numbers'),
+        (dict(dilations='12'), "`dilations`.*'12'"),
+        (dict(iterations=-1), '`iterations`.*-1'),
+        (dict(iterations=1.5), '`iterations`.*1.5'),
+        (dict(bandwidth=0), '`bandwidth`.*above 0'),
+        (dict(bandwidth=float('nan')), '`bandwidth`.*nan'),
+        (dict(position_weight=-0.1), '`position_weight`.*-0.1'),
+        (dict(position_weight='much'), "`position_weight`.*'much'"),
+    ],
+)
 def test_wrong_settings(settings, message):
     with pytest.raises(UserError, match=message) as info:
         pixel_adaptive_refinement(*make_batch(), **settings)
     assert '\n' not in str(info.value)
 
 
-@pytest.mark.parametrize(('images', 'masks', 'message'), [
-    ((2, 4, 5, 6), (2, 1, 5, 6), r'`images` must be \(B, 3, H, W\).*\(2, 4, 5, 6\)'),
-    ((3, 5, 6), (1, 1, 5, 6), '`images`'),
-    ((2, 3, 0, 6), (2, 1, 5, 6), '`images`'),
-    ((2, 3, 5, 6), (1, 1, 5, 6), r'`masks` must be \(B, K, h, w\) with B = 2.*\(1, 1, 5, 6\)'),
-    ((2, 3, 5, 6), (2, 5, 6), '`masks`'),
-    ((2, 3, 5, 6), (2, 1, 0, 6), '`masks`'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ('images', 'masks', 'message'),
+    [
+        ((2, 4, 5, 6), (2, 1, 5, 6), r'`images` must be \(B, 3, H, W\).*\(2, 4, 5, 6\)'),
+        ((3, 5, 6), (1, 1, 5, 6), '`images`'),
+        ((2, 3, 0, 6), (2, 1, 5, 6), '`images`'),
+        ((2, 3, 5, 6), (1, 1, 5, 6), r'`masks` must be \(B, K, h, w\) with B = 2.*\(1, 1, 5, 6\)'),
+        ((2, 3, 5, 6), (2, 5, 6), '`masks`'),
+        ((2, 3, 5, 6), (2, 1, 0, 6), '`masks`'),
+    ],
+)
 def test_wrong_shapes(images, masks, message):
     with pytest.raises(ValueError, match=message):
         pixel_adaptive_refinement(torch.zeros(images), torch.zeros(masks))

@@ -41,12 +41,15 @@ def test_nothing_for_a_checkpoint_or_an_optimiser():
     assert 'dilations=(1, 2, 4, 8, 12, 24), iterations=10, bandwidth=0.3, position_weight=0.01' in repr(refinement)
 
 
-@pytest.mark.parametrize(('settings', 'message'), [
-    (dict(dilations=8), '`dilations`.*8'),
-    (dict(iterations=-1), '`iterations`.*-1'),
-    (dict(bandwidth=0), '`bandwidth`'),
-    (dict(position_weight=-1), '`position_weight`'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        (dict(dilations=8), '`dilations`.*8'),
+        (dict(iterations=-1), '`iterations`.*-1'),
+        (dict(bandwidth=0), '`bandwidth`'),
+        (dict(position_weight=-1), '`position_weight`'),
+    ],
+)
 def test_wrong_settings_are_refused_at_once(settings, message):
     with pytest.raises(UserError, match=message):
         PixelAdaptiveRefinement(**settings)

@@ -241,8 +241,10 @@ class TestFiles:
         with pytest.raises(UserError, match=r'a\.json` is no JSON.*truncated'):
             read_masks(tmp_path, 'a', (11, 8))
 
-    @pytest.mark.parametrize('counts', ['', 'abc', 'T', 'o', 'PPPPPPPPPPPP1', '~~', 'é', [5], [80, 9], [-1, 89], ['a'],
-                                        [88.0], [True] * 88, 7, None])  # fmt: skip
+    @pytest.mark.parametrize(
+        'counts',
+        ['', 'abc', 'T', 'o', 'PPPPPPPPPPPP1', '~~', 'é', [5], [80, 9], [-1, 89], ['a'], [88.0], [True] * 88, 7, None],
+    )
     def test_damaged_run_lengths(self, tmp_path, counts):
         """Too short ones above all: pycocotools would leave the rest of the mask uninitialised."""
         (tmp_path / 'a.json').write_text(json.dumps([{'segmentation': {'size': [11, 8], 'counts': counts}}]))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from csrm_plugin.cli import run_tool
+from csrm_plugin.utils.cli import run_tool
 
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / 'tools' / 'benchmark.py'

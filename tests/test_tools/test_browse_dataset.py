@@ -6,9 +6,9 @@ import torch
 from mmengine.registry import init_default_scope
 from PIL import Image
 
-from csrm_plugin.cli import run_tool
-from csrm_plugin.engine import browsing
-from csrm_plugin.engine.config import load_config
+from csrm_plugin.config.load import load_config
+from csrm_plugin.inference import browsing
+from csrm_plugin.utils.cli import run_tool
 
 
 @pytest.fixture(scope='module')

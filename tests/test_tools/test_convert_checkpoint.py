@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from csrm_plugin.cli import run_tool
 from csrm_plugin.models.backbones import WSSSResNeSt
-from csrm_plugin.models.checkpoints import to_original
+from csrm_plugin.models.checkpoints.convert import to_original
+from csrm_plugin.utils.cli import run_tool
 
 TOOL = Path(__file__).parents[2] / 'tools' / 'convert_checkpoint.py'
 

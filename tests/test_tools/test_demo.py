@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from csrm_plugin import demo
-from csrm_plugin.cli import run_tool
+from csrm_plugin.experiments import demo
 from csrm_plugin.tracking.record import read_run
+from csrm_plugin.utils.cli import run_tool
 
 
 @pytest.fixture(scope='module')

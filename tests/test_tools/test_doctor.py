@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from csrm_plugin.cli import run_tool
-from csrm_plugin.pipeline.cards import write_card
+from csrm_plugin.experiments.pipeline.cards import write_card
+from csrm_plugin.utils.cli import run_tool
 
 TOOL = Path(__file__).parents[2] / 'tools' / 'doctor.py'
 
@@ -78,12 +78,15 @@ def test_paper_by_default(tool, write, capsys, monkeypatch):
     assert run(tool, folder / 'classifier') == 0
 
 
-@pytest.mark.parametrize(('options', 'message'), [
-    ((), 'give a REFERENCE'),
-    (('paper',), 'instead of `paper`'),
-    (('nowhere',), 'nowhere'),
-    (('.', '--tolerance', '-1'), 'no card.json'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        ((), 'give a REFERENCE'),
+        (('paper',), 'instead of `paper`'),
+        (('nowhere',), 'nowhere'),
+        (('.', '--tolerance', '-1'), 'no card.json'),
+    ],
+)
 def test_errors_are_one_line(tool, write, capsys, monkeypatch, tmp_path, options, message):
     folder = write('msrc', 40.0, 50.0)
     (tmp_path / 'empty').mkdir()

@@ -7,8 +7,8 @@ import torch
 from mmengine.config import Config
 from mmseg.registry import MODELS
 
-from csrm_plugin.cli import run_tool
-from csrm_plugin.engine import export
+from csrm_plugin.inference import export_model as export
+from csrm_plugin.utils.cli import run_tool
 
 TOOL = Path(__file__).parents[2] / 'tools' / 'export_model.py'
 CONFIG = """

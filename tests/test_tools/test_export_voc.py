@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from csrm_plugin.cli import run_tool
+from csrm_plugin.utils.cli import run_tool
 
 TOOL = Path(__file__).parents[2] / 'tools' / 'export_voc.py'
 

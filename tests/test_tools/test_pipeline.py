@@ -9,7 +9,7 @@ import sys
 import pytest
 import yaml
 
-from csrm_plugin.cli import run_tool
+from csrm_plugin.utils.cli import run_tool
 
 
 @pytest.fixture(scope='module')

@@ -5,8 +5,8 @@ import os
 import pytest
 from PIL import Image
 
-from csrm_plugin.cli import run_tool
 from csrm_plugin.datasets.synthetic import ensure_synthetic
+from csrm_plugin.utils.cli import run_tool
 
 
 @pytest.fixture(scope='module')

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from csrm_plugin.cli import run_tool
 from csrm_plugin.datasets.label_folder import read_label_png
 from csrm_plugin.utils import MissingFileError
+from csrm_plugin.utils.cli import run_tool
 from csrm_plugin.visualization import save_label_png
 
 TOOL = Path(__file__).parents[2] / 'tools' / 'refine_sam.py'

@@ -6,9 +6,9 @@ import json
 import pytest
 from rich.console import Console
 
-from csrm_plugin.cli import run_tool
-from csrm_plugin.demo import quick_options
-from csrm_plugin.repetition import repeat
+from csrm_plugin.experiments.demo import quick_options
+from csrm_plugin.experiments.repetition import repeat
+from csrm_plugin.utils.cli import run_tool
 
 
 @pytest.fixture(scope='module')

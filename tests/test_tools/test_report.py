@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from csrm_plugin.cli import run_tool
+from csrm_plugin.utils.cli import run_tool
 
 TOOL = Path(__file__).parents[2] / 'tools' / 'report.py'
 
@@ -63,13 +63,16 @@ def test_a_sweep_with_its_reference(tool, make, tmp_path, capsys):
     assert '41.5%' in (folder / 'report.html').read_text()
 
 
-@pytest.mark.parametrize(('arguments', 'message'), [
-    (('nowhere',), 'nowhere` does not exist'),
-    (('empty',), 'empty` holds no run'),
-    (('one', 'one'), 'is given twice'),
-    (('one', 'empty', '--reference', 'one'), 'one sweep'),
-    (('one', '--reference', 'one'), 'no folder of a sweep'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (('nowhere',), 'nowhere` does not exist'),
+        (('empty',), 'empty` holds no run'),
+        (('one', 'one'), 'is given twice'),
+        (('one', 'empty', '--reference', 'one'), 'one sweep'),
+        (('one', '--reference', 'one'), 'no folder of a sweep'),
+    ],
+)
 def test_errors_are_one_line(tool, make, tmp_path, capsys, monkeypatch, arguments, message):
     make('one', 50.0)
     (tmp_path / 'empty').mkdir()

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from csrm_plugin.cli import run_tool
 from csrm_plugin.refine import read_masks
+from csrm_plugin.utils.cli import run_tool
 
 pytest.importorskip('pycocotools')
 
@@ -55,7 +55,7 @@ def test_superpixels(tool, pictures, tmp_path, capsys):
 
 
 def test_settings_of_sam_arrive(tool, pictures, monkeypatch, capsys):
-    from csrm_plugin.pipeline import sam_masks
+    from csrm_plugin.inference import sam_masks
 
     seen = {}
 

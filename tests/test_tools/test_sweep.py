@@ -5,7 +5,7 @@ import sys
 import pytest
 import yaml
 
-from csrm_plugin.cli import OptionsAction
+from csrm_plugin.config.arguments import OptionsAction
 
 
 @pytest.fixture
@@ -29,7 +29,8 @@ def test_arguments(tool):
 
 
 def test_everything_is_handed_on(tool, root, monkeypatch):
-    from csrm_plugin.sweep import runner
+    from csrm_plugin.experiments.sweep import runner
+    from csrm_plugin.report import write_sweep_report
 
     calls = []
     monkeypatch.setattr(runner, 'run_sweep', lambda *args, **more: calls.append((args, more)))
@@ -38,16 +39,30 @@ def test_everything_is_handed_on(tool, root, monkeypatch):
     (path, folder, _), more = calls[0]
     assert (path, folder) == ('a.yaml', str(root))
     assert more == dict(
-        trials=None, jobs=1, config=None, options={}, work_dir='w', storage='sqlite:///a', name='n', retries=1,
-        max_failures=2, seed=3)  # fmt: skip
+        trials=None,
+        jobs=1,
+        config=None,
+        options={},
+        work_dir='w',
+        storage='sqlite:///a',
+        name='n',
+        retries=1,
+        max_failures=2,
+        seed=3,
+        report=write_sweep_report,
+    )
 
 
 def test_errors_are_one_line(root, tmp_path):
     path = tmp_path / 'a.yaml'
     path.write_text(yaml.safe_dump({'method': 'grid', 'parameter': {}}))
     done = subprocess.run(
-        [sys.executable, str(root / 'tools' / 'sweep.py'), str(path)], capture_output=True, text=True, cwd=tmp_path,
-        env={**os.environ, 'PYTHONPATH': str(root)})  # fmt: skip
+        [sys.executable, str(root / 'tools' / 'sweep.py'), str(path)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, 'PYTHONPATH': str(root)},
+    )
     assert done.returncode == 1 and done.stdout == ''
     assert done.stderr == f'error: sweep file `{path}`: unknown key `parameter`; did you mean `parameters`?\n'
     assert [entry.name for entry in tmp_path.iterdir()] == ['a.yaml']

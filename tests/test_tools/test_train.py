@@ -7,8 +7,8 @@ import shutil
 import pytest
 import torch
 
-from csrm_plugin.cli import run_tool
 from csrm_plugin.datasets.synthetic import ensure_synthetic
+from csrm_plugin.utils.cli import run_tool
 
 #: Four small pictures a step, two steps an epoch, every loss from the first step on.
 SMALL = ['train_dataloader.batch_size=4', 'train_cfg.max_epochs=1', 'train_cfg.val_interval=9']

@@ -1,13 +1,11 @@
 """A stand-in for the W&B server, and an environment in which W&B's client finds it and nothing else."""
 
 import importlib.util
-import logging
 import os
 import sys
 from pathlib import Path
 
 import pytest
-from mmengine.logging import MMLogger
 
 _SPEC = importlib.util.spec_from_file_location('wandb_server', Path(__file__).with_name('wandb_server.py'))
 wandb_server = importlib.util.module_from_spec(_SPEC)
@@ -29,12 +27,19 @@ def no_wandb(tmp_path, monkeypatch):
         if name.startswith('WANDB') or name.lower() in ('http_proxy', 'https_proxy', 'all_proxy', 'no_proxy', 'netrc'):
             monkeypatch.delenv(name)
     settings = {
-        'HOME': tmp_path, 'WANDB_CACHE_DIR': tmp_path / 'cache', 'WANDB_CONFIG_DIR': tmp_path / 'config',
-        'WANDB_DATA_DIR': tmp_path / 'data', 'WANDB__DISABLE_STATS': 'true', 'WANDB_X_DISABLE_MACHINE_INFO': 'true',
-        'WANDB_DISABLE_GIT': 'true', 'WANDB_ERROR_REPORTING': 'false', 'WANDB__GRAPHQL_RETRY_MAX': '1',
-        'WANDB__FILE_STREAM_RETRY_MAX': '1', 'WANDB__FILE_TRANSFER_RETRY_MAX': '1',
+        'HOME': tmp_path,
+        'WANDB_CACHE_DIR': tmp_path / 'cache',
+        'WANDB_CONFIG_DIR': tmp_path / 'config',
+        'WANDB_DATA_DIR': tmp_path / 'data',
+        'WANDB__DISABLE_STATS': 'true',
+        'WANDB_X_DISABLE_MACHINE_INFO': 'true',
+        'WANDB_DISABLE_GIT': 'true',
+        'WANDB_ERROR_REPORTING': 'false',
+        'WANDB__GRAPHQL_RETRY_MAX': '1',
+        'WANDB__FILE_STREAM_RETRY_MAX': '1',
+        'WANDB__FILE_TRANSFER_RETRY_MAX': '1',
         'PATH': f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}',
-    }  # fmt: skip
+    }
     for name, value in settings.items():
         monkeypatch.setenv(name, str(value))
     monkeypatch.chdir(tmp_path)
@@ -50,18 +55,3 @@ def online(no_wandb, monkeypatch, server):
     monkeypatch.setenv('WANDB_API_KEY', wandb_server.KEY)
     monkeypatch.setenv('WANDB_DISABLE_CODE', 'true')
     return no_wandb
-
-
-@pytest.fixture
-def logged():
-    """Messages that MMEngine's current logger gets (it keeps them from pytest's `caplog`)."""
-    messages = []
-    handler = logging.Handler()
-    handler.emit = lambda record: messages.append(record.getMessage())
-    logger = MMLogger.get_current_instance()
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    yield messages
-    logger.removeHandler(handler)
-    logger.setLevel(level)

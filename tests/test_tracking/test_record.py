@@ -98,8 +98,14 @@ def test_bytes_that_are_no_text_at_the_end_of_the_log_do_no_harm(tmp_path):
 
 
 def test_full_names_say_what_a_score_stands_on():
-    context = dict(split='val', scales=[0.5, 1.0], flip=True, crf=False, weights='teacher',
-                   pseudo_label=dict(source='cam', threshold=0.3))  # fmt: skip
+    context = dict(
+        split='val',
+        scales=[0.5, 1.0],
+        flip=True,
+        crf=False,
+        weights='teacher',
+        pseudo_label=dict(source='cam', threshold=0.3),
+    )
     report = dict(context=context, metrics={'cam/threshold': 0.25})
     assert full_name('seg/mIoU', report) == 'seg/mIoU (val, scales 0.5 1, flip, no CRF, teacher)'
     assert 'val, at the best threshold, chosen with the masks, scales' in full_name('cam/mIoU', report)
@@ -108,8 +114,14 @@ def test_full_names_say_what_a_score_stands_on():
 
 
 def test_full_names_of_a_model_that_says_what_its_segmentation_stands_on():
-    context = dict(split='val', scales=[1.0], flip=False, crf=False, segmentation='CAMs of three scales',
-                   pseudo_label=dict(source='propagated', threshold=0.35))  # fmt: skip
+    context = dict(
+        split='val',
+        scales=[1.0],
+        flip=False,
+        crf=False,
+        segmentation='CAMs of three scales',
+        pseudo_label=dict(source='propagated', threshold=0.35),
+    )
     report = dict(context=context, metrics={})
     views = 'scale 1, no flip, no CRF'
     assert full_name('seg/mIoU', report) == f'seg/mIoU (val, CAMs of three scales, {views})'

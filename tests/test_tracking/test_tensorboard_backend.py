@@ -38,9 +38,12 @@ def test_rows_have_the_iteration_as_step(tmp_path):
     backend.add_scalar('loss', 9.0, step=30)  # after the end
     scalars, pictures, texts = events(tmp_path)
     assert scalars == {
-        'loss': [(10, 0.5), (20, 0.25)], 'time': [(10, 0.25)], 'iter': [(10, 10)], 'seg/mIoU': [(10, 50)],
+        'loss': [(10, 0.5), (20, 0.25)],
+        'time': [(10, 0.25)],
+        'iter': [(10, 10)],
+        'seg/mIoU': [(10, 50)],
         'val/time': [(10, 0.75)],
-    }  # fmt: skip
+    }
     assert pictures == ['sample'] and texts == ['config/text_summary']
 
 

@@ -71,9 +71,17 @@ def test_there_is_one_row_for_each_iteration(online, server):
     assert steps(run) == [10, 20]
     row = {key: value for key, value in run['rows'][0].items() if not key.startswith('_')}
     assert row == {
-        'loss': 0.5, 'time': 0.25, 'data_time': 0.1, 'iter': 10, 'epoch': 1, 'iteration': 10, 'seg/mIoU': 42,
-        'val/time': 0.75, 'val/data_time': 0.2, 'extra': 0.5,
-    }  # fmt: skip
+        'loss': 0.5,
+        'time': 0.25,
+        'data_time': 0.1,
+        'iter': 10,
+        'epoch': 1,
+        'iteration': 10,
+        'seg/mIoU': 42,
+        'val/time': 0.75,
+        'val/data_time': 0.2,
+        'extra': 0.5,
+    }
     assert math.isnan(run['rows'][1]['loss'])
     assert run['exit_code'] == 0
     assert run['summary']['seg/mIoU'] == 42
@@ -145,7 +153,7 @@ def test_pictures_curves_and_summary(online, server):
     backend.add_curve('curve', 'threshold', [0.1, 0.2], 'mIoU', [30.0, float('nan')], step=10)
     backend.add_summary({'best/seg/mIoU': np.float64(50.0), 'note': 'text', 'nothing': None})
     backend.close()
-    (run_id, run), = server.runs.items()  # fmt: skip
+    ((run_id, run),) = server.runs.items()
     assert steps(run) == [10]
     (row,) = run['rows']
     for key in ('sample_a', 'masks/a', 'curve'):
@@ -153,8 +161,10 @@ def test_pictures_curves_and_summary(online, server):
     assert row['sample_a']['height'] == 8
     labels = run['config']['_wandb']['mask/class_labels']
     assert labels['masks/a_wandb_delimeter_pseudo_label']['value'] == {
-        '0': 'background', '1': 'dog', '255': 'uncertain'
-    }  # fmt: skip
+        '0': 'background',
+        '1': 'dog',
+        '255': 'uncertain',
+    }
     assert (run_id, row['masks/a']['masks']['pseudo_label']['path']) in server.files
     (table,) = [item for item in server.artifacts.values() if item['type'] == 'run_table']
     content = json.loads(next(iter(table['files'].values())))
@@ -170,7 +180,7 @@ def test_resume_goes_on_with_the_same_run(online, server, logged):
     train(backend, 30, 80)
     backend.add_image('a', np.zeros((4, 4, 3), np.uint8), step=40)
     backend.close()
-    (run_id, run), = server.runs.items()  # fmt: skip
+    ((run_id, run),) = server.runs.items()
     assert steps(run) == [10, 20, 30, 40, 50, 60, 70, 80]
     assert sum('holds the iterations up to 50' in line for line in logged) == 1
     assert (note()['id'], note()['step'], len(note()['parts'])) == (run_id, 80, 2)
@@ -223,7 +233,7 @@ def test_without_a_key_the_run_is_offline_and_can_be_sent_later(no_wandb, server
     backend = start(resume=True, timestamp='20260110_000000')
     train(backend, 90, 100)
     backend.close()
-    (run_id, run), = server.runs.items()  # fmt: skip
+    ((run_id, run),) = server.runs.items()
     assert run_id == note()['id']
     assert steps(run) == [10, 20, 30, 40, 50, 60, 70, 80, 90, 100]
     assert run['config']['model.pseudo_label.fg_threshold'] == 0.35

@@ -108,21 +108,29 @@ class WandbServer:
         settings = yaml.safe_load(variables['config'])
         name = f'sweep{len(self.sweeps) + 1}'
         self.sweeps[name] = {
-            'settings': settings, 'project': self._project(variables), 'trials': _trials(settings), 'given': []
-        }  # fmt: skip
+            'settings': settings,
+            'project': self._project(variables),
+            'trials': _trials(settings),
+            'given': [],
+        }
         sweep = {'name': name, 'project': self.sweeps[name]['project']}
         return {'upsertSweep': {'sweep': sweep, 'configValidationWarnings': []}}
 
     def _SweepWithRuns(self, variables):
         name = variables.get('sweep') or variables.get('name')
         sweep = self.sweeps[name]
-        empty = dict.fromkeys((
-            'description', 'createdAt', 'heartbeatAt', 'updatedAt', 'bestLoss', 'controller', 'scheduler'
-        ))  # fmt: skip
+        empty = dict.fromkeys(
+            ('description', 'createdAt', 'heartbeatAt', 'updatedAt', 'bestLoss', 'controller', 'scheduler')
+        )
         known = {
-            'id': name, 'name': name, 'state': 'RUNNING', 'method': sweep['settings']['method'],
-            'config': yaml.safe_dump(sweep['settings']), 'earlyStopJobRunning': False, 'runs': {'edges': []},
-        }  # fmt: skip
+            'id': name,
+            'name': name,
+            'state': 'RUNNING',
+            'method': sweep['settings']['method'],
+            'config': yaml.safe_dump(sweep['settings']),
+            'earlyStopJobRunning': False,
+            'runs': {'edges': []},
+        }
         return {'project': {'sweep': {**empty, **known}}}
 
     def _CreateAgent(self, variables):
@@ -140,42 +148,77 @@ class WandbServer:
                 run_id = f'trial{len(sweep["given"])}'
                 sweep['given'].append((run_id, values))
                 arguments = {key: {'value': value} for key, value in values.items()}
-                commands = [{
-                    'id': run_id, 'type': 'run', 'run_id': run_id, 'args': arguments,
-                    'program': sweep['settings'].get('program'),
-                }]  # fmt: skip
+                commands = [
+                    {
+                        'id': run_id,
+                        'type': 'run',
+                        'run_id': run_id,
+                        'args': arguments,
+                        'program': sweep['settings'].get('program'),
+                    }
+                ]
         return {'agentHeartbeat': {'agent': {'id': variables['id']}, 'commands': json.dumps(commands)}}
 
     # Runs.
     def _UpsertBucket(self, variables):
         run_id = (variables.get('name') or variables.get('id')).removeprefix('run-')
         new = run_id not in self.runs
-        run = self.runs.setdefault(run_id, {
-            'config': {}, 'rows': [], 'summary': {}, 'exit_code': None, 'output': [], 'sweep': None, 'name': None,
-            'group': None, 'job_type': None, 'tags': None, 'project': self._project(variables),
-        })  # fmt: skip
+        run = self.runs.setdefault(
+            run_id,
+            {
+                'config': {},
+                'rows': [],
+                'summary': {},
+                'exit_code': None,
+                'output': [],
+                'sweep': None,
+                'name': None,
+                'group': None,
+                'job_type': None,
+                'tags': None,
+                'project': self._project(variables),
+            },
+        )
         for key, variable in {
-            'sweep': 'sweep', 'name': 'displayName', 'group': 'groupName', 'job_type': 'jobType', 'tags': 'tags'
-        }.items():  # fmt: skip
+            'sweep': 'sweep',
+            'name': 'displayName',
+            'group': 'groupName',
+            'job_type': 'jobType',
+            'tags': 'tags',
+        }.items():
             run[key] = variables.get(variable) or run[key]
         if variables.get('config'):
             run['sent_config'] = variables['config']
             run['config'] = {key: item.get('value') for key, item in json.loads(variables['config']).items()}
         bucket = {
-            'id': f'run-{run_id}', 'name': run_id, 'displayName': run['name'] or run_id, 'description': None,
-            'config': '{}', 'sweepName': run['sweep'], 'project': run['project'], 'historyLineCount': len(run['rows']),
-        }  # fmt: skip
+            'id': f'run-{run_id}',
+            'name': run_id,
+            'displayName': run['name'] or run_id,
+            'description': None,
+            'config': '{}',
+            'sweepName': run['sweep'],
+            'project': run['project'],
+            'historyLineCount': len(run['rows']),
+        }
         return {'upsertBucket': {'inserted': new, 'bucket': bucket}}
 
     def _RunResumeStatus(self, variables):
         run = self.runs.get(variables['name'])
         bucket = run and {
-            'id': f'run-{variables["name"]}', 'name': variables['name'], 'displayName': run['name'], 'notes': None,
-            'summaryMetrics': json.dumps(run['summary']), 'logLineCount': len(run['output']), 'eventsLineCount': 0,
-            'historyLineCount': len(run['rows']), 'eventsTail': '[]', 'config': run.get('sent_config', '{}'),
-            'historyTail': json.dumps([json.dumps(row) for row in run['rows'][-1:]]), 'tags': run['tags'] or [],
+            'id': f'run-{variables["name"]}',
+            'name': variables['name'],
+            'displayName': run['name'],
+            'notes': None,
+            'summaryMetrics': json.dumps(run['summary']),
+            'logLineCount': len(run['output']),
+            'eventsLineCount': 0,
+            'historyLineCount': len(run['rows']),
+            'eventsTail': '[]',
+            'config': run.get('sent_config', '{}'),
+            'historyTail': json.dumps([json.dumps(row) for row in run['rows'][-1:]]),
+            'tags': run['tags'] or [],
             'wandbConfig': '{"t": 1}',
-        }  # fmt: skip
+        }
         return {'model': {**self._project(variables), 'bucket': bucket}}
 
     def _CreateRunFiles(self, variables):
@@ -190,9 +233,13 @@ class WandbServer:
     def _CreateArtifact(self, variables):
         given, name = variables['input'], f'artifact{len(self.artifacts) + 1}'
         self.artifacts[name] = {
-            'name': given['artifactCollectionName'], 'type': given['artifactTypeName'], 'run': given.get('runName'),
-            'aliases': [item['alias'] for item in given.get('aliases') or []], 'committed': False, 'files': {},
-        }  # fmt: skip
+            'name': given['artifactCollectionName'],
+            'type': given['artifactTypeName'],
+            'run': given.get('runName'),
+            'aliases': [item['alias'] for item in given.get('aliases') or []],
+            'committed': False,
+            'files': {},
+        }
         artifact = {'id': name, 'state': 'PENDING', 'artifactSequence': {'latestArtifact': None}}
         return {'createArtifact': {'artifact': artifact}}
 
@@ -212,9 +259,12 @@ class WandbServer:
         for item in variables['input']['artifactFiles']:
             owner, name = item['artifactID'], item['name']
             node = {
-                'storagePath': name, 'uploadUrl': f'{self.url}/put/artifact/{owner}/{name}', 'uploadHeaders': [],
-                'uploadMultipartUrls': None, 'artifact': {'id': owner},
-            }  # fmt: skip
+                'storagePath': name,
+                'uploadUrl': f'{self.url}/put/artifact/{owner}/{name}',
+                'uploadHeaders': [],
+                'uploadMultipartUrls': None,
+                'artifact': {'id': owner},
+            }
             edges.append({'node': node})
         return {'createArtifactFiles': {'files': {'edges': edges}}}
 

@@ -1,9 +1,14 @@
-from .check import Report, check_data
-from .coco import prepare_coco
-from .common import resolve_classes, resolve_splits, write_labels, write_split_labels
-from .csv_labels import labels_from_csv
-from .masks import labels_from_masks
-from .voc_xml import labels_from_voc_xml
+from csrm_plugin.datasets.preparation.check import Report, check_data
+from csrm_plugin.datasets.preparation.coco import prepare_coco
+from csrm_plugin.datasets.preparation.common import (
+    resolve_classes,
+    resolve_splits,
+    write_labels,
+    write_split_labels,
+)
+from csrm_plugin.datasets.preparation.csv_labels import labels_from_csv
+from csrm_plugin.datasets.preparation.masks import labels_from_masks
+from csrm_plugin.datasets.preparation.voc_xml import labels_from_voc_xml
 
 __all__ = [
     'Report',

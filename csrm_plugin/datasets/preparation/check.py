@@ -7,10 +7,21 @@ from collections import Counter
 import numpy as np
 from PIL import Image
 
+from csrm_plugin.datasets.preparation.common import (
+    list_splits,
+    progress,
+    read_mask,
+    resolve_splits,
+    union_of_ids,
+)
+from csrm_plugin.datasets.voc_layout import (
+    IGNORE_INDEX,
+    find_label_file,
+    missing_files,
+    read_image_labels,
+    shorten,
+)
 from csrm_plugin.utils import UserError
-
-from ..voc_layout import IGNORE_INDEX, find_label_file, missing_files, read_image_labels, shorten
-from .common import list_splits, progress, read_mask, resolve_splits, union_of_ids
 
 
 @dataclasses.dataclass

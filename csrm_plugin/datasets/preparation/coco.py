@@ -7,10 +7,9 @@ import shutil
 
 import numpy as np
 
+from csrm_plugin.datasets.preparation.common import progress, refuse_existing, write_labels, write_mask
+from csrm_plugin.datasets.voc_layout import IGNORE_INDEX, SPLIT_FOLDER
 from csrm_plugin.utils import MissingFileError, UserError, atomic_write
-
-from ..voc_layout import IGNORE_INDEX, SPLIT_FOLDER
-from .common import progress, refuse_existing, write_labels, write_mask
 
 CROWDS = ('class', 'ignore', 'skip')
 LINKS = ('symlink', 'hardlink', 'copy', 'none')

@@ -11,11 +11,18 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
+from csrm_plugin.datasets.named_datasets import COCO_CLASSES, MSRC_CLASSES
+from csrm_plugin.datasets.synthetic import CLASSES as SYNTHETIC_CLASSES
+from csrm_plugin.datasets.voc_layout import (
+    BACKGROUND,
+    SPLIT_FOLDER,
+    list_names,
+    read_image_labels,
+    read_split,
+    split_name,
+    voc_palette,
+)
 from csrm_plugin.utils import MissingFileError, UserError, atomic_write
-
-from ..named_datasets import COCO_CLASSES, MSRC_CLASSES
-from ..synthetic import CLASSES as SYNTHETIC_CLASSES
-from ..voc_layout import BACKGROUND, SPLIT_FOLDER, list_names, read_image_labels, read_split, split_name, voc_palette
 
 #: Image classes (no background) by the name of a data set.
 PRESETS = dict(

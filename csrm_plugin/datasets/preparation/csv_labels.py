@@ -3,9 +3,8 @@
 import csv
 import os.path as osp
 
+from csrm_plugin.datasets.voc_layout import BACKGROUND
 from csrm_plugin.utils import MissingFileError, UserError
-
-from ..voc_layout import BACKGROUND
 
 #: Cells that a table of zeros and ones may hold.
 _YES, _NO = ('1', '1.0', 'true', 'yes'), ('0', '0.0', 'false', 'no', '')

@@ -4,10 +4,9 @@ import os.path as osp
 
 import numpy as np
 
+from csrm_plugin.datasets.preparation.common import progress, read_mask
+from csrm_plugin.datasets.voc_layout import IGNORE_INDEX, missing_files
 from csrm_plugin.utils import MissingFileError, UserError
-
-from ..voc_layout import IGNORE_INDEX, missing_files
-from .common import progress, read_mask
 
 
 def labels_from_masks(ids, classes, folder, min_pixels=1, suffix='.png'):

@@ -4,9 +4,8 @@ import difflib
 import os.path as osp
 import xml.etree.ElementTree as ElementTree
 
+from csrm_plugin.datasets.preparation.common import progress
 from csrm_plugin.utils import MissingFileError, UserError
-
-from .common import progress
 
 
 def labels_from_voc_xml(ids, classes, folder, skip_difficult=False):

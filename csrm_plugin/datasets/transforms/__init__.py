@@ -1,5 +1,5 @@
-from .load_optional_annotations import LoadOptionalAnnotations
-from .load_pseudo_labels import LoadPseudoLabels
-from .pack_wsss_inputs import PackWSSSInputs
+from csrm_plugin.datasets.transforms.load_optional_annotations import LoadOptionalAnnotations
+from csrm_plugin.datasets.transforms.load_pseudo_labels import LoadPseudoLabels
+from csrm_plugin.datasets.transforms.pack_wsss_inputs import PackWSSSInputs
 
 __all__ = ['LoadOptionalAnnotations', 'LoadPseudoLabels', 'PackWSSSInputs']

@@ -14,11 +14,11 @@ from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from ...pipeline import cards
-from ...tracking import record
-from ...utils import UserError, write_json
-from ..testing import report_of
-from .schedule_hook import unwrap
+from csrm_plugin.config import provenance
+from csrm_plugin.engine.hooks.schedule_hook import unwrap
+from csrm_plugin.engine.testing import report_of
+from csrm_plugin.tracking import record
+from csrm_plugin.utils import UserError, write_json
 
 _PROJECT = osp.dirname(osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
 
@@ -186,8 +186,8 @@ def describe_run(runner) -> dict:
         'config': _shown_path(name),
         'name': osp.splitext(osp.basename(name))[0],
         'seed': runner.seed,
-        'settings': cards.config_settings(cfg),
-        'sources': {key: value for key, value in cards.config_sources(cfg).items() if key != 'load_from'},
+        'settings': provenance.config_settings(cfg),
+        'sources': {key: value for key, value in provenance.config_sources(cfg).items() if key != 'load_from'},
         'classes': list(meta.get('classes') or ()),
         'palette': [list(colour) for colour in meta.get('palette') or ()],
         'iterations': runner.max_iters,
@@ -195,8 +195,8 @@ def describe_run(runner) -> dict:
         'finished': None,
         'load_from': None if runner._resume else cfg.get('load_from'),
         'checkpoint': None,
-        'versions': cards.versions(),
-        'git': cards.git_revision(),
+        'versions': provenance.versions(),
+        'git': provenance.git_revision(),
     }
 
 

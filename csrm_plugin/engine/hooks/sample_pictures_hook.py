@@ -11,12 +11,12 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from PIL import Image, ImageOps
 
-from ...evaluation.wsss_metric import picture_id
-from ...functional import normalize_cam
-from ...tracking import record
-from ...utils import UserError, write_json
-from ...visualization import Panel, draw_row, overlay_cams, overlay_labels, save_picture
-from .schedule_hook import unwrap
+from csrm_plugin.engine.hooks.schedule_hook import unwrap
+from csrm_plugin.evaluation.wsss_metric import picture_id
+from csrm_plugin.functional import normalize_cam
+from csrm_plugin.tracking import record
+from csrm_plugin.utils import UserError, write_json
+from csrm_plugin.visualization import Panel, draw_row, overlay_cams, overlay_labels, save_picture
 
 #: Width of a panel, in pixels.
 PANEL_WIDTH = 256
@@ -173,8 +173,9 @@ def label_maps(runner, sample) -> dict[str, np.ndarray]:
     if 'gt_image_labels' in sample and 'cam_logits' in sample:
         make = getattr(unwrap(runner.model), 'training_labels', None)
         made = make and make(_picture(sample), sample.cam_logits.data, sample.gt_image_labels.multi_hot)
-    scored = [metric.pseudo_labels(sample) for metric in runner.val_evaluator.metrics
-              if hasattr(metric, 'pseudo_labels')]  # fmt: skip
+    scored = [
+        metric.pseudo_labels(sample) for metric in runner.val_evaluator.metrics if hasattr(metric, 'pseudo_labels')
+    ]
     if made is not None:
         maps['training label'] = np.asarray(made)
     elif scored and scored[0] is not None:

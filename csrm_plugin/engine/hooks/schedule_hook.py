@@ -6,7 +6,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 
-from ...utils import UserError
+from csrm_plugin.utils import UserError
 
 
 def unwrap(model):

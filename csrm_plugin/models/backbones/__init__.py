@@ -1,6 +1,6 @@
 """Backbones that the host does not have."""
 
-from .mix_transformer import AttentionMixVisionTransformer
-from .resnest import WSSSResNeSt
+from csrm_plugin.models.backbones.mix_transformer import AttentionMixVisionTransformer
+from csrm_plugin.models.backbones.resnest import WSSSResNeSt
 
 __all__ = ['AttentionMixVisionTransformer', 'WSSSResNeSt']

@@ -7,7 +7,7 @@ from mmseg.models.backbones import MixVisionTransformer
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from ...utils import UserError
+from csrm_plugin.utils import UserError
 
 # B batch, n positions of the last feature map (h * w, row by row), D channels of one head
 

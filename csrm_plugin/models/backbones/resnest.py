@@ -18,8 +18,8 @@ class WSSSResNeSt(ResNeSt):
     - A stage whose stride was replaced by dilation keeps the 3x3 average pooling of its first block, now with stride
       1. The released classifiers were trained with it; the host drops it, and their features change.
 
-    The key names are the host's; :mod:`csrm_plugin.models.checkpoints` maps the released ones to them. The "fast"
-    variants of the paper, with the pooling before the convolution, are not covered.
+    The key names are the host's; :mod:`csrm_plugin.models.checkpoints.convert` maps the released ones to them.
+    The "fast" variants of the paper, with the pooling before the convolution, are not covered.
 
     Args:
         depth (int): 50, 101, 152, 200 or 269 layers.

@@ -1,8 +1,8 @@
-from .affinity_head import AffinityHead, AttentionAffinityHead
-from .cam_head import CAMHead
-from .context_head import ContextHead
-from .deeplabv2_head import DeepLabV2Head
-from .representation_head import RepresentationHead
+from csrm_plugin.models.decode_heads.affinity_head import AffinityHead, AttentionAffinityHead
+from csrm_plugin.models.decode_heads.cam_head import CAMHead
+from csrm_plugin.models.decode_heads.context_head import ContextHead
+from csrm_plugin.models.decode_heads.deeplabv2_head import DeepLabV2Head
+from csrm_plugin.models.decode_heads.representation_head import RepresentationHead
 
 __all__ = [
     'AffinityHead',

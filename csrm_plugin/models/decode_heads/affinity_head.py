@@ -6,7 +6,7 @@ from mmseg.models.utils import resize
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from ...utils import UserError
+from csrm_plugin.utils import UserError
 
 # B batch, M attention maps (blocks x heads), n positions of the feature map (h * w, row by row), D width of one map
 

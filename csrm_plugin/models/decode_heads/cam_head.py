@@ -5,7 +5,7 @@ from mmengine.model import BaseModule
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from ...utils import UserError
+from csrm_plugin.utils import UserError
 
 
 @MODELS.register_module()

@@ -7,7 +7,7 @@ from mmseg.models.utils import resize
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from ...utils import UserError
+from csrm_plugin.utils import UserError
 
 
 @MODELS.register_module()

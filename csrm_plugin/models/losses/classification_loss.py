@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from ...utils import UserError
+from csrm_plugin.utils import UserError
 
 
 @MODELS.register_module()

@@ -3,7 +3,7 @@
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from ...functional import activation_consistency_loss, segmentation_consistency_loss
+from csrm_plugin.functional import activation_consistency_loss, segmentation_consistency_loss
 
 
 @MODELS.register_module()

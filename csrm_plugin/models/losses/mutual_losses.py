@@ -3,8 +3,8 @@
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from ... import functional as F
-from ...utils import UserError
+from csrm_plugin import functional as F
+from csrm_plugin.utils import UserError
 
 
 def _check_weights(**weights) -> None:

@@ -3,7 +3,7 @@
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from ...functional import ContrastTerms, contrastive_terms
+from csrm_plugin.functional import ContrastTerms, contrastive_terms
 
 
 @MODELS.register_module()

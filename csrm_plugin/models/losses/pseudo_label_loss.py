@@ -3,7 +3,7 @@
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from ...functional import IGNORE_INDEX, pixel_cross_entropy
+from csrm_plugin.functional import IGNORE_INDEX, pixel_cross_entropy
 
 
 @MODELS.register_module()

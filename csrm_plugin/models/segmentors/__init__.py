@@ -1,11 +1,11 @@
-from .cam_classifier import CAMClassifier
-from .csrm import CSRM
-from .csrm_network import CSRMNetwork
-from .puzzle_cam import PuzzleCAM
-from .rml import RML
-from .teacher_student import TeacherStudent
-from .wsss_segmentor import NonFiniteLossError, WSSSSegmentor
-from .wsss_tta import WSSSTTAModel
+from csrm_plugin.models.segmentors.cam_classifier import CAMClassifier
+from csrm_plugin.models.segmentors.csrm import CSRM
+from csrm_plugin.models.segmentors.csrm_network import CSRMNetwork
+from csrm_plugin.models.segmentors.puzzle_cam import PuzzleCAM
+from csrm_plugin.models.segmentors.rml import RML
+from csrm_plugin.models.segmentors.teacher_student import TeacherStudent
+from csrm_plugin.models.segmentors.wsss_segmentor import NonFiniteLossError, WSSSSegmentor
+from csrm_plugin.models.segmentors.wsss_tta import WSSSTTAModel
 
 __all__ = [
     'CSRM',

@@ -4,8 +4,8 @@ from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from ...functional import normalize_cam
-from .wsss_segmentor import TrainingView, WSSSSegmentor
+from csrm_plugin.functional import normalize_cam
+from csrm_plugin.models.segmentors.wsss_segmentor import TrainingView, WSSSSegmentor
 
 
 @MODELS.register_module()

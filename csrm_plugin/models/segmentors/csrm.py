@@ -7,13 +7,13 @@ import torch
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from ... import functional as F
-from ...refine import DenseCRF, PixelAdaptiveRefinement, build_refinement, refinement_title
-from ...utils import UserError
-from ..memory_bank import MemoryBank
-from .csrm_network import CSRMOutputs
-from .teacher_student import TeacherStudent
-from .wsss_segmentor import MixedView, TrainingView, shrink_nearest
+from csrm_plugin import functional as F
+from csrm_plugin.models.memory_bank import MemoryBank
+from csrm_plugin.models.segmentors.csrm_network import CSRMOutputs
+from csrm_plugin.models.segmentors.teacher_student import TeacherStudent
+from csrm_plugin.models.segmentors.wsss_segmentor import MixedView, TrainingView, shrink_nearest
+from csrm_plugin.refine import DenseCRF, PixelAdaptiveRefinement, build_refinement, refinement_title
+from csrm_plugin.utils import UserError
 
 
 @dataclass

@@ -4,9 +4,9 @@ import torch.nn.functional as F
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from ...utils import UserError
-from .cam_classifier import CAMClassifier
-from .wsss_segmentor import TrainingView
+from csrm_plugin.models.segmentors.cam_classifier import CAMClassifier
+from csrm_plugin.models.segmentors.wsss_segmentor import TrainingView
+from csrm_plugin.utils import UserError
 
 
 def split_tiles(pictures: Tensor, tiles: int) -> Tensor:

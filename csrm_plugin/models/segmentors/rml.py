@@ -10,10 +10,10 @@ from mmseg.models.utils import resize
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from ... import functional as F
-from ...refine import DenseCRF, PixelAdaptiveRefinement, build_refinement, refinement_title
-from ...utils import UserError
-from .wsss_segmentor import TrainingView, WSSSSegmentor, shrink_nearest
+from csrm_plugin import functional as F
+from csrm_plugin.models.segmentors.wsss_segmentor import TrainingView, WSSSSegmentor, shrink_nearest
+from csrm_plugin.refine import DenseCRF, PixelAdaptiveRefinement, build_refinement, refinement_title
+from csrm_plugin.utils import UserError
 
 
 @dataclass

@@ -5,8 +5,8 @@ from mmengine.logging import print_log
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from ...utils import UserError
-from .wsss_segmentor import WSSSSegmentor
+from csrm_plugin.models.segmentors.wsss_segmentor import WSSSSegmentor
+from csrm_plugin.utils import UserError
 
 
 class TeacherStudent(WSSSSegmentor):

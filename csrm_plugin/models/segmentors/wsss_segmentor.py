@@ -10,7 +10,7 @@ from mmseg.models.utils import resize
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
-from ...utils import UserError
+from csrm_plugin.utils import UserError
 
 
 class NonFiniteLossError(UserError, FloatingPointError):

@@ -106,7 +106,9 @@ def test_labels_against_masks(voc_folder):
     report = check_data(voc_folder.root, splits=['train'])
     assert report.ok
     assert [text.split(': ', 1)[1] for text in report.warnings] == [
-        '1, for example b (label lacks dog)', '2, for example a (mask lacks dog), c (mask lacks cat)']  # fmt: skip
+        '1, for example b (label lacks dog)',
+        '2, for example a (mask lacks dog), c (mask lacks cat)',
+    ]
 
 
 def test_split_that_can_only_be_predicted(voc_folder):

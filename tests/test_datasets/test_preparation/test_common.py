@@ -35,11 +35,13 @@ def test_write_split_labels(tmp_path):
     paths = write_split_labels(str(tmp_path), splits, ['cat', 'dog'], labels)
     assert paths['train'] == str(tmp_path / 'image_labels_train.json')
     assert json.loads((tmp_path / 'image_labels_train.json').read_text()) == dict(
-        classes=['cat', 'dog'], labels=dict(a=['cat', 'dog']))  # fmt: skip
+        classes=['cat', 'dog'], labels=dict(a=['cat', 'dog'])
+    )
     write_split_labels(str(tmp_path / 'all.json'), splits, ['cat', 'dog'], labels)
     assert json.loads((tmp_path / 'all.json').read_text())['labels'] == dict(a=['cat', 'dog'], b=[])
     assert write_split_labels(str(tmp_path / 'x'), {'': ['a']}, ['cat', 'dog'], labels)[''].endswith(
-        'x/image_labels.json')  # fmt: skip
+        'x/image_labels.json'
+    )
 
 
 def test_a_failing_write_keeps_the_old_file(tmp_path):

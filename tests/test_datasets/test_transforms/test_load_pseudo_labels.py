@@ -14,8 +14,14 @@ def load(tmp_path):
         labels = np.array(labels, dtype=np.uint8)
         Image.fromarray(labels).save(tmp_path / 'a.png')
         results = dict(
-            seg_map_path=str(tmp_path / 'a.png'), num_classes=3, label_map=None, reduce_zero_label=False,
-            seg_fields=[], ori_shape=labels.shape, img_shape=labels.shape)  # fmt: skip
+            seg_map_path=str(tmp_path / 'a.png'),
+            num_classes=3,
+            label_map=None,
+            reduce_zero_label=False,
+            seg_fields=[],
+            ori_shape=labels.shape,
+            img_shape=labels.shape,
+        )
         return TRANSFORMS.build(dict(type='LoadPseudoLabels'))(results | changes)
 
     return run

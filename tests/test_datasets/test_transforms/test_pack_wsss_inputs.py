@@ -6,9 +6,17 @@ from mmseg.registry import TRANSFORMS
 
 def results(**extra):
     return dict(
-        img=np.arange(24, dtype=np.uint8).reshape(2, 4, 3), img_path='x/a.jpg', img_id='a', ori_shape=(2, 4),
-        img_shape=(2, 4), flip=True, flip_direction='horizontal', scale_factor=(1.0, 1.0), reduce_zero_label=False,
-        **extra)  # fmt: skip
+        img=np.arange(24, dtype=np.uint8).reshape(2, 4, 3),
+        img_path='x/a.jpg',
+        img_id='a',
+        ori_shape=(2, 4),
+        img_shape=(2, 4),
+        flip=True,
+        flip_direction='horizontal',
+        scale_factor=(1.0, 1.0),
+        reduce_zero_label=False,
+        **extra,
+    )
 
 
 def pack(**extra):
@@ -24,8 +32,16 @@ def test_training_sample():
     assert sample.gt_image_labels.multi_hot.dtype == torch.float32
     assert sample.gt_image_labels.multi_hot.tolist() == [0, 1, 1]
     assert 'gt_sem_seg' not in sample
-    expected = {'img_path', 'img_id', 'ori_shape', 'img_shape', 'flip', 'flip_direction', 'scale_factor',
-                'reduce_zero_label'}  # fmt: skip
+    expected = {
+        'img_path',
+        'img_id',
+        'ori_shape',
+        'img_shape',
+        'flip',
+        'flip_direction',
+        'scale_factor',
+        'reduce_zero_label',
+    }
     assert set(sample.metainfo) == expected and sample.img_id == 'a'
     labels[:] = 5
     assert sample.gt_image_labels.multi_hot.tolist() == [0, 1, 1], 'the sample shares memory with the data set'

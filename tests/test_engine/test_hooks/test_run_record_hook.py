@@ -10,10 +10,10 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from PIL import Image
 
-from csrm_plugin.demo import quick_options
 from csrm_plugin.engine.hooks.run_record_hook import RunRecordHook, threshold_curve
 from csrm_plugin.engine.training import prepare_training, run_training
 from csrm_plugin.evaluation.confusion import confusion_matrix, mean_iou
+from csrm_plugin.experiments.demo import quick_options
 from csrm_plugin.tracking.record import read_run
 from csrm_plugin.utils import UserError
 
@@ -122,8 +122,9 @@ def test_the_speed_is_pictures_over_the_time_that_the_timer_logged(runs):
 
 def test_a_validation_has_classes_context_and_pictures(runs):
     report = runs[1].validations[-1]
-    assert report['metrics'] == {key: value for key, value in runs[1].val[-1].items()
-                                 if key in report['metrics']}  # as logged  # fmt: skip
+    assert report['metrics'] == {
+        key: value for key, value in runs[1].val[-1].items() if key in report['metrics']
+    }  # as logged
     assert report['metrics']['seg/mIoU'] == report['parts']['seg']['mIoU']
     assert set(report['parts']['cam']['iou']) == set(runs[1].run['classes'])
     assert report['context']['split'] == 'val'

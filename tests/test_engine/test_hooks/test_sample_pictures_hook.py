@@ -17,8 +17,7 @@ def test_fixed_pictures_are_spread_evenly(length, count, expected):
 
 def test_extremes_are_the_best_the_middle_and_the_worst():
     scores = [10, 90, None, 50, 30, 70, 20, 80, 60, 40]
-    assert extremes(scores, 2) == [
-        ('best', 1), ('best', 7), ('median', 8), ('median', 3), ('worst', 0), ('worst', 6)]  # fmt: skip
+    assert extremes(scores, 2) == [('best', 1), ('best', 7), ('median', 8), ('median', 3), ('worst', 0), ('worst', 6)]
 
 
 @pytest.mark.parametrize(('scores', 'roles'), [([], []), ([None], []), ([5], ['best']), ([5, 4], ['best', 'worst'])])

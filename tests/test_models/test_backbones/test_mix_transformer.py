@@ -39,8 +39,11 @@ def test_features_are_those_of_the_host_to_the_last_digit(images):
     host.load_state_dict(ours.state_dict())
     features, _ = ours.forward_with_attention(images)
     assert [tuple(feature.shape) for feature in features] == [
-        (2, 8, 16, 12), (2, 16, 8, 6), (2, 40, 4, 3), (2, 32, 4, 3)
-    ]  # fmt: skip
+        (2, 8, 16, 12),
+        (2, 16, 8, 6),
+        (2, 40, 4, 3),
+        (2, 32, 4, 3),
+    ]
     for with_maps, plain, theirs in zip(features, ours(images), host(images)):
         assert torch.equal(with_maps, plain) and torch.equal(plain, theirs)
 

@@ -92,8 +92,10 @@ class TestFeatureMutualLoss:
         # For small differences the divergence of logits x / tau grows with 1 / tau^2.
         context = 0.001 * torch.rand(2, 3, 4, 4)
         small = 0.001 * torch.rand(2, 3, 4, 4)
-        losses = [FeatureMutualLoss(temperature=tau)(context, small)[0] - F.map_distance(context, small)
-                  for tau in (0.05, 0.1, 1.0)]  # fmt: skip
+        losses = [
+            FeatureMutualLoss(temperature=tau)(context, small)[0] - F.map_distance(context, small)
+            for tau in (0.05, 0.1, 1.0)
+        ]
         assert losses[0] > 0
         torch.testing.assert_close(losses[0], losses[2], rtol=0.1, atol=1e-9)
         torch.testing.assert_close(losses[1], losses[2], rtol=0.1, atol=1e-9)

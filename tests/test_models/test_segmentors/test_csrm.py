@@ -7,7 +7,7 @@ import torch
 from mmengine.optim import OptimWrapper
 
 from csrm_plugin import functional as F
-from csrm_plugin.engine.config import load_config
+from csrm_plugin.config.load import load_config
 from csrm_plugin.models.segmentors import NonFiniteLossError
 from csrm_plugin.models.segmentors.csrm import PseudoLabelSettings
 from csrm_plugin.refine import PixelAdaptiveRefinement, build_refinement

@@ -1,0 +1,1 @@
+"""Reading configs, the keys they may have, and the provenance of results."""

@@ -1,0 +1,1 @@
+"""Many runs: pipelines, sweeps, repetitions, the demo."""

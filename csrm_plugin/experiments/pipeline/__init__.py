@@ -1,0 +1,1 @@
+"""A pipeline: stages from image-level labels to a table, each skipped while it is up to date."""

@@ -1,0 +1,181 @@
+"""One trial: a training in a process of its own, and the values that it logs."""
+
+import glob
+import json
+import math
+import os.path as osp
+import signal
+import time
+
+from csrm_plugin.experiments.sweep.space import nearest
+from csrm_plugin.utils.processes import failure_reason, log_tail, start_logged
+
+#: Seconds between asking a training to end and killing it.
+GRACE = 10.0
+#: Lines of a failed trial's log that are kept.
+KEPT_LINES = 20
+
+
+class ScalarReader:
+    """Reads what MMEngine's local backend has written since the last look.
+
+    Args:
+        folder (str): Work directory of the run.
+    """
+
+    def __init__(self, folder) -> None:
+        self.folder = folder
+        #: Every name that was logged with a number.
+        self.names: set[str] = set()
+        self._offsets: dict[str, int] = {}
+
+    def read(self, last=False) -> list[dict]:
+        """Lines that are new.
+
+        Args:
+            last (bool): Whether nothing more comes; a last line without an end is then read too, if it is whole.
+        """
+        lines = []
+        for path in sorted(glob.glob(osp.join(glob.escape(self.folder), '*', 'vis_data', 'scalars.json'))):
+            with open(path, 'rb') as file:
+                file.seek(self._offsets.get(path, 0))
+                text = file.read()
+            end = len(text) if last else text.rfind(b'\n') + 1
+            self._offsets[path] = self._offsets.get(path, 0) + end
+            lines += [line for line in map(_parse, text[:end].splitlines()) if line is not None]
+        for line in lines:
+            self.names.update(name for name, value in line.items() if _is_number(value))
+        return lines
+
+
+def metric_values(lines, name) -> list[tuple[int | None, float]]:
+    """Iteration and value of each line that holds a metric; the value may be NaN or infinite."""
+    return [(_iteration(line), float(line[name])) for line in lines if _is_number(line.get(name))]
+
+
+def outcome_of(status, values, metric, names, log) -> dict:
+    """How a training ended.
+
+    Args:
+        status (int): Exit status, negative for a signal.
+        values (list[tuple[int, float]]): All iterations and values of the metric.
+        metric (str): Its name.
+        names (Iterable[str]): Everything that was logged.
+        log (str): File with the output.
+
+    Returns:
+        dict: ``state`` (COMPLETE or FAIL), ``value`` (the last one, as W&B's summary has it), or ``why``, ``reason``
+        and ``tail`` (the last lines of the log).
+    """
+    if status != 0:
+        reason = failure_reason(log, status)
+    elif not values:
+        logged = sorted(name for name in names if name not in ('step', 'iter', 'epoch', 'time', 'data_time', 'memory'))
+        what = f'it logged {", ".join(logged[:20])}' if logged else 'it logged no numbers at all'
+        hint = nearest(metric, logged) if logged else ''
+        reason = f'`{metric}` was never logged; {what}' + (hint if 'did you mean' in hint else '')
+    elif not math.isfinite(values[-1][1]):
+        reason = f'`{metric}` is {values[-1][1]} at iteration {values[-1][0]}'
+    else:
+        return dict(state='COMPLETE', value=values[-1][1])
+    return dict(state='FAIL', why='failed', reason=reason, tail=log_tail(log)[-KEPT_LINES:])
+
+
+def finished_outcome(folder, metric) -> dict | None:
+    """How a training ended that nobody watched any more, if its record says that it came to its end.
+
+    Args:
+        folder (str): Work directory of the trial.
+        metric (str): Name of the metric.
+
+    Returns:
+        dict | None: As :func:`outcome_of`; None if the training was cut off, or its folder is not here.
+    """
+    try:
+        with open(osp.join(folder, 'record', 'run.json')) as file:
+            run = json.load(file)
+        if run['status'] != 'finished':
+            return None
+        seconds = run.get('cost', {}).get('seconds')
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    reader = ScalarReader(folder)
+    values = metric_values(reader.read(last=True), metric)
+    return {**outcome_of(0, values, metric, reader.names, osp.join(folder, 'trial.log')), 'seconds': seconds}
+
+
+class TrialRun:
+    """A running trial.
+
+    Args:
+        trial (optuna.trial.Trial): From :meth:`csrm_plugin.experiments.sweep.study.SharedStudy.claim`.
+        folder (str): Its work directory.
+        command (Sequence[str]): Program and arguments.
+        environment (dict[str, str]): Variables beside those of this process.
+        metric (str): Name of the metric.
+        place (int): Number of the job slot that it fills.
+    """
+
+    def __init__(self, trial, folder, command, environment, metric, place) -> None:
+        self.trial, self.folder, self.metric, self.place = trial, folder, metric, place
+        self.log = osp.join(folder, 'trial.log')
+        self.begin = time.monotonic()
+        self.beat = self.begin
+        #: Whether the study knows already how it ended.
+        self.told = False
+        self.values: list[tuple[int, float]] = []
+        self._reader = ScalarReader(folder)
+        self._asked: float | None = None
+        self.child = start_logged(command, self.log, environment)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since it began."""
+        return round(time.monotonic() - self.begin, 1)
+
+    def poll(self) -> tuple[int | None, list[tuple[int, float]]]:
+        """Exit status (None while it runs) and the values that are new."""
+        status = self.child.poll()
+        lines = self._reader.read(last=status is not None)
+        new = []
+        for iteration, value in metric_values(lines, self.metric):
+            new.append((len(self.values) + 1 if iteration is None else iteration, value))
+            self.values.append(new[-1])
+        return status, new
+
+    def outcome(self, status) -> dict:
+        """See :func:`outcome_of`."""
+        found = outcome_of(status, self.values, self.metric, self._reader.names, self.log)
+        return {**found, 'seconds': self.seconds}
+
+    def stop(self, at_once=False) -> None:
+        """Ask the training to end, or kill it if it was asked :data:`GRACE` seconds ago."""
+        if self.child.poll() is not None:
+            return
+        now = time.monotonic()
+        if at_once or (self._asked is not None and now - self._asked > GRACE):
+            self.child.send_signal(signal.SIGKILL)
+        elif self._asked is None:
+            self.child.send_signal(signal.SIGTERM)
+        if self._asked is None:
+            self._asked = now
+
+
+def _parse(line) -> dict | None:
+    """A line of JSON; None for anything else."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _iteration(line) -> int | None:
+    for name in ('step', 'iter'):
+        if _is_number(line.get(name)) and math.isfinite(line[name]):
+            return int(line[name])
+    return None

@@ -1,0 +1,1 @@
+"""From a checkpoint to labels, scores, pictures and exports."""

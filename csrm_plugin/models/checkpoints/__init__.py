@@ -1,0 +1,1 @@
+"""Checkpoints: reading, names of other repositories, and initialising from local files."""

@@ -1,0 +1,306 @@
+"""The table of a run, as Table 2 of CSRM: pseudo labels with and without each refinement, and networks on them."""
+
+import os.path as osp
+from types import SimpleNamespace
+
+from rich.table import Table
+
+from csrm_plugin.experiments.pipeline.cards import read_card
+from csrm_plugin.experiments.pipeline.runner import SUMMARY
+from csrm_plugin.report.paper import published
+from csrm_plugin.tracking.record import read_json
+from csrm_plugin.utils import MissingFileError, UserError, atomic_write, write_json
+from csrm_plugin.utils.label_sources import describe_source
+
+#: Kinds of stages that make label maps.
+LABEL_KINDS = ('labels', 'refined', 'sepl')
+#: Entries of a card's context that stand beside a row.
+CONTEXT = (
+    'source',
+    'scales',
+    'flip',
+    'crf',
+    'threshold',
+    'weights',
+    'segmentation',
+    'restricted',
+    'sepl',
+    'tiled_pictures',
+)
+#: Short forms for people.
+MARK = {True: 'x', False: ''}
+
+
+def write_table(run_folder: str, out: str) -> dict:
+    """Write the table of a pipeline's run as ``table.json`` and ``table.md``.
+
+    Args:
+        run_folder (str): Folder of the run, with ``pipeline.json``, which names the stages that count.
+        out (str): Folder of the two files.
+
+    Returns:
+        dict: See :func:`table_rows`.
+
+    Raises:
+        MissingFileError: If it is no folder of a pipeline's run.
+        UserError: If a stage that counts has no card.
+    """
+    path = osp.join(run_folder, SUMMARY)
+    if not osp.isfile(path):
+        raise MissingFileError(f'`{run_folder}` is no run of tools/pipeline.py: it has no {SUMMARY}')
+    run = read_json(path)
+    cards = {stage: read_card(osp.join(run_folder, stage)) for stage in run['stages']}
+    gone = [stage for stage, card in cards.items() if card is None]
+    if gone:
+        raise UserError(f'`{run_folder}`: the stage {gone[0]} has no card; call tools/pipeline.py again')
+    table = table_rows(SimpleNamespace(**run), list(cards.values()))
+    write_json(osp.join(out, 'table.json'), table)
+    with atomic_write(osp.join(out, 'table.md')) as temporary, open(temporary, 'w') as file:
+        file.write(table_markdown(table))
+    return table
+
+
+def table_rows(recipe, cards) -> dict:
+    """Collect the table from the cards of a run: a row for each stage that made label maps or learnt from them.
+
+    Args:
+        recipe (Recipe): The pipeline, or anything with its ``name``, ``dataset``, ``seed`` and ``splits``.
+        cards (list[dict]): Of the stages that are done.
+
+    Returns:
+        dict: ``run``, ``dataset``, ``seed``, ``splits``, ``labels`` (rows), ``verification`` (rows), ``notes``.
+        Scores are mIoU in percent.
+    """
+    by_stage = {card['stage']: card for card in cards}
+    paper = paper_rows(recipe.dataset)
+    made = [card for card in cards if card['kind'] in LABEL_KINDS and card.get('scores')]
+    # Labels of one origin stand together, as they are refined.
+    made.sort(key=lambda card: (_label_chain(card, by_stage)[-1]['number'], card['number']))
+    labels = [_label_row(card, by_stage, recipe.splits, paper.get(card['stage'])) for card in made]
+    verification = [_verification_row(card, paper) for card in cards if card['kind'] == 'verify']
+    return dict(
+        run=recipe.name,
+        dataset=recipe.dataset,
+        seed=recipe.seed,
+        splits=list(recipe.splits),
+        labels=labels,
+        verification=verification,
+        notes=_notes(recipe, by_stage, labels, verification),
+    )
+
+
+def paper_rows(dataset) -> dict[str, dict]:
+    """The paper's scores by stage: ``{split: {metric: percent}}``; empty for a data set that it has no figures for."""
+    if dataset not in published.DATASETS:
+        return {}
+    return {card['stage']: card['scores'] for card in published.paper_card_run(dataset) if card.get('scores')}
+
+
+def _label_chain(card, by_stage) -> list[dict]:
+    """The card of label maps, that of those it refines, and so on to the ones that a model made."""
+    chain = [card]
+    while True:
+        inputs = [by_stage[name] for name in chain[-1].get('inputs') or () if name in by_stage]
+        before = [link for link in inputs if link['kind'] in LABEL_KINDS]
+        if not before:
+            return chain
+        chain.append(before[0])
+
+
+def _label_row(card, by_stage, splits, paper):
+    chain, context = _label_chain(card, by_stage), card['context']
+    kinds = {link['kind'] for link in chain}
+    return dict(
+        stage=card['stage'],
+        what=_origin_name(chain[-1]),
+        dcrf='refined' in kinds or bool(context.get('crf')),
+        sepl='sepl' in kinds or bool(context.get('sepl')),
+        scores={split: card['scores'][split]['miou'] for split in splits},
+        best={
+            split: {key: card['scores'][split].get(f'best_{key}') for key in ('miou', 'threshold')}
+            for split in splits
+            if 'best_miou' in card['scores'][split]
+        },
+        paper={split: (paper or {}).get(split, {}).get('miou') for split in splits},
+        context={key: context.get(key) for key in CONTEXT},
+    )
+
+
+def _origin_name(card) -> str:
+    """What made label maps: the method, or the CAM of a classifier or of a method that makes its labels otherwise."""
+    settings = (card.get('config') or {}).get('settings') or {}
+    method, source = settings.get('model.type') or card['stage'], card['context'].get('source')
+    if source != 'cam':
+        return method
+    own = settings.get('test_evaluator.pseudo_label.source', 'cam')
+    return 'CAM of the classifier' if own == 'cam' else f'CAM of {method}'
+
+
+def _verification_row(card, paper):
+    ((split, scores),) = card['scores'].items()
+    config = card['config']
+    return dict(
+        stage=card['stage'],
+        network=network_name(config['file']),
+        labels=card['context']['labels'],
+        split=split,
+        scores=scores,
+        paper=(paper.get(card['stage']) or {}).get(split, {}),
+        context={key: card['context'].get(key) for key in ('scales', 'flip', 'crf')},
+    )
+
+
+def network_name(config) -> str:
+    """``deeplabv2`` from ``mmcfg/deeplabv2_r101_voc_pseudo.py``."""
+    return config.rsplit('/', 1)[-1].split('_', 1)[0]
+
+
+def _notes(recipe, by_stage, labels, verification):
+    notes = [
+        f'Data set {recipe.dataset}, seed {recipe.seed}. mIoU in percent over all classes and the background, at fixed '
+        'thresholds. Label maps of every split are restricted to the image-level labels.'
+    ]
+    if any(row['best'] for row in labels):
+        notes.append('A best threshold was chosen with the masks, of CAMs without dCRF: it stands for comparison only.')
+    masks = next((card for card in by_stage.values() if card['kind'] == 'masks'), None)
+    if masks is not None and masks['context'].get('masks') == 'superpixels':
+        notes.append('SEPL rows: masks are superpixels, not SAM: they show the mechanism, not what SEPL can do.')
+    random = {
+        stage: card['context']['random_weights']
+        for stage, card in by_stage.items()
+        if card.get('context', {}).get('random_weights')
+    }
+    for stage, names in random.items():
+        notes.append(f'{stage}: {", ".join(names)} started with random weights, for no pretrained ones were found.')
+    notes.append(
+        'Verification: networks trained on the label maps of the training split and scored on '
+        f'{recipe.splits[-1]}, no labels given. The row on true masks is fully supervised: the upper bound.'
+    )
+    if any(value is not None for row in labels for value in row['paper'].values()) or any(
+        row['paper'] for row in verification
+    ):
+        notes.append(f'Paper: DOI {published.DOI}.')
+    return notes
+
+
+def stands_on(context) -> str:
+    """What a score stands on, in one line: source, threshold, whose weights, scales, flip, dCRF."""
+    source = describe_source(context.get('source'), context.get('threshold'))
+    parts = [source, context.get('weights') or '', context.get('segmentation') or '']
+    parts.append(f'{"scale" if len(context.get("scales") or [1]) == 1 else "scales"} {_scales(context.get("scales"))}')
+    parts.append('flip' if context.get('flip') else 'no flip')
+    parts.append('dCRF' if context.get('crf') else 'no dCRF')
+    if context.get('sepl'):
+        parts.append(f'masks: {context["sepl"].get("masks")}')
+    if context.get('tiled_pictures'):
+        parts.append(f'{context["tiled_pictures"]} pictures cut into tiles')
+    return ', '.join(part for part in parts if part)
+
+
+def _scales(scales):
+    return ' '.join(f'{scale:g}' for scale in scales or [1])
+
+
+def show_table(path: str, console) -> None:
+    """Print the table of a ``table.json``, and where it is for people."""
+    print_table(read_json(path), console)
+    console.print(f'Table: {osp.splitext(path)[0]}.md', highlight=False, soft_wrap=True)
+
+
+def print_table(table, console) -> None:
+    """Print the table in the terminal."""
+    splits = table['splits']
+    paper = has_paper(table)
+    shown = Table(show_lines=False, title=f'Pseudo labels, mIoU in percent ({table["dataset"]}, seed {table["seed"]})')
+    for name in ('', 'labels', 'dCRF', 'SEPL'):
+        shown.add_column(name)
+    for split in splits:
+        shown.add_column(split, justify='right')
+        if paper:
+            shown.add_column(f'{split}, paper', justify='right')
+    for number, row in enumerate(table['labels'], start=1):
+        cells = [str(number), row['what'], MARK[row['dcrf']], MARK[row['sepl']]]
+        for split in splits:
+            cells.append(_score_cell(row, split))
+            cells += [_percent(row['paper'].get(split))] if paper else []
+        shown.add_row(*cells)
+    console.print(shown)
+    for number, row in enumerate(table['labels'], start=1):  # below, for a terminal is narrow
+        console.print(f'{number}: {stands_on(row["context"])}', highlight=False)
+    if table['verification']:
+        console.print(_verification_table(table['verification']))
+    for note in table['notes']:
+        console.print(note, highlight=False)
+
+
+def has_paper(table) -> bool:
+    """Whether the paper has figures for some label row."""
+    return any(value is not None for row in table['labels'] for value in row['paper'].values())
+
+
+def _score_cell(row, split):
+    best = row['best'].get(split)
+    cell = _percent(row['scores'][split])
+    return cell if best is None else f'{cell} (best {_percent(best["miou"])} at {best["threshold"]:g})'
+
+
+def _verification_table(rows):
+    names = list(dict.fromkeys(name for row in rows for name in row['scores']))
+    paper = any(row['paper'] for row in rows)
+    shown = Table(title=f'Networks trained on the labels, mIoU in percent on {rows[0]["split"]}')
+    for name in ('network', 'trained on'):
+        shown.add_column(name)
+    for name in [*names, *(['paper'] if paper else [])]:
+        shown.add_column(name, justify='right')
+    shown.add_column('ms: scales', overflow='fold')
+    for row in rows:
+        cells = [_percent(row['scores'].get(name)) for name in names]
+        cells += [_percent(next(iter(row['paper'].values()), None))] if paper else []
+        shown.add_row(row['network'], row['labels'], *cells, _scales(row['context'].get('scales')))
+    return shown
+
+
+def _percent(value):
+    return '-' if value is None else f'{value:.2f}'
+
+
+def table_markdown(table) -> str:
+    """The table as Markdown, with the notes that its numbers stand on."""
+    lines = [f'# {table["run"]}', '', '## Pseudo labels', '', *_label_lines(table)]
+    if table['verification']:
+        lines += ['', '## Networks trained on the labels', '', *_verification_lines(table['verification'])]
+    return '\n'.join([*lines, '', *(f'- {note}' for note in table['notes'])]) + '\n'
+
+
+def _label_lines(table):
+    splits, paper = table['splits'], has_paper(table)
+    head = ['labels', 'dCRF', 'SEPL']
+    for split in splits:
+        head += [split, f'{split}, paper'] if paper else [split]
+    lines = _markdown_head([*head, 'stands on'])
+    for row in table['labels']:
+        cells = [row['what'], MARK[row['dcrf']], MARK[row['sepl']]]
+        for split in splits:
+            cells += [_score_cell(row, split)] + ([_percent(row['paper'].get(split))] if paper else [])
+        lines.append(_markdown_row([*cells, stands_on(row['context'])]))
+    return lines
+
+
+def _verification_lines(rows):
+    names = list(dict.fromkeys(name for row in rows for name in row['scores']))
+    paper = any(row['paper'] for row in rows)
+    head = ['network', 'trained on', *(f'{name}, {rows[0]["split"]}' for name in names), *(['paper'] if paper else [])]
+    lines = _markdown_head([*head, 'ms: scales'])
+    for row in rows:
+        cells = [row['network'], row['labels'], *(_percent(row['scores'].get(name)) for name in names)]
+        cells += [_percent(next(iter(row['paper'].values()), None))] if paper else []
+        lines.append(_markdown_row([*cells, _scales(row['context'].get('scales'))]))
+    return lines
+
+
+def _markdown_head(cells):
+    return [_markdown_row(cells), _markdown_row(['---'] * len(cells))]
+
+
+def _markdown_row(cells):
+    return f'| {" | ".join(cells)} |'

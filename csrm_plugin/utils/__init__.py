@@ -1,0 +1,6 @@
+"""What knows nothing of segmentation: errors, files, processes, progress, devices, shards, command lines."""
+
+from csrm_plugin.utils.errors import MissingFileError, UserError
+from csrm_plugin.utils.files import atomic_write, write_json
+
+__all__ = ['MissingFileError', 'UserError', 'atomic_write', 'write_json']

@@ -1,0 +1,126 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from csrm_plugin.experiments.pipeline.recipes import load_recipe
+from csrm_plugin.report.paper import published
+from csrm_plugin.report.paper.table import print_table, table_markdown, table_rows
+
+
+def label_card(stage, number, train, val, kind='labels', made_by='CSRM', own='seg', inputs=(), **context):
+    base = dict(
+        source='cam' if 'cam' in stage else 'seg',
+        crf=False,
+        scales=[0.5, 1, 1.5, 2],
+        flip=True,
+        threshold=None,
+        weights='teacher',
+        restricted='labels',
+    )
+    config = {'settings': {'model.type': made_by, 'test_evaluator.pseudo_label.source': own}}
+    return dict(
+        stage=stage,
+        kind=kind,
+        number=number,
+        scores=dict(train=dict(miou=train), val=dict(miou=val)),
+        config=config if kind == 'labels' else None,
+        inputs=dict.fromkeys(('data', *inputs), 'key'),
+        context={**base, **context},
+    )
+
+
+@pytest.fixture
+def cards():
+    cam = label_card('labels_cam', 4, 59.9, 59.8, made_by='PuzzleCAM', own='cam', threshold=0.35, weights=None)
+    cam['scores']['train'] |= dict(best_miou=60.5, best_threshold=0.3)
+    verify = dict(
+        stage='verify_csrm',
+        kind='verify',
+        number=8,
+        scores=dict(val={'seg/mIoU': 66.6, 'seg/mIoU ms flip crf': 68.0}),
+        context=dict(labels='labels_csrm_crf', scales=[1, 2], flip=True, crf={}),
+        config=dict(file='mmcfg/deeplabv2_r101_voc_pseudo.py'),
+    )
+    masks = dict(stage='masks', kind='masks', number=7, scores={}, context=dict(masks='superpixels'))
+    return [cam, label_card('labels_csrm', 6, 70.0, 68.0), masks, verify]
+
+
+def test_scores_stand_beside_the_papers(cards, root):
+    table = table_rows(load_recipe('voc', str(root)), cards)
+    first, second = table['labels']
+    assert first['scores'] == dict(train=59.9, val=59.8) and first['paper'] == dict(train=59.9, val=59.8)
+    assert first['best'] == dict(train=dict(miou=60.5, threshold=0.3))
+    assert (second['what'], second['dcrf'], second['paper']) == ('CSRM', False, dict(train=71.8, val=69.8))
+    (row,) = table['verification']
+    assert row['network'] == 'deeplabv2' and 69.8 in row['paper'].values()
+    assert any('superpixels, not SAM' in note for note in table['notes'])
+
+
+def test_the_table_reads_well(cards, root):
+    table = table_rows(load_recipe('voc', str(root)), cards)
+    text = table_markdown(table)
+    scores = '59.90 (best 60.50 at 0.3) | 59.90 | 59.80 | 59.80'
+    assert f'| CAM of the classifier |  |  | {scores} | CAM at 0.35, scales 0.5 1 1.5 2, flip, no dCRF |' in text
+    assert (
+        '| CSRM |  |  | 70.00 | 71.80 | 68.00 | 69.80 | segmentation, teacher, scales 0.5 1 1.5 2, flip, no dCRF |'
+        in text
+    )
+    assert '| deeplabv2 | labels_csrm_crf | 66.60 | 68.00 | 69.80 | 1 2 |' in text
+    assert 'chosen with the masks' in text and 'seed 0' in text
+    out = io.StringIO()
+    print_table(table, Console(file=out, width=200))
+    assert '59.90 (best 60.50 at 0.3)' in out.getvalue() and '71.80' in out.getvalue()
+
+
+def test_other_data_sets_have_no_figures_of_the_paper(cards, root):
+    table = table_rows(load_recipe('msrc', str(root)), cards)
+    assert all(value is None for row in table['labels'] for value in row['paper'].values())
+    assert '71.8' not in table_markdown(table)
+
+
+def test_the_rows_are_those_of_the_papers_table(root):
+    """Whatever the order of the stages, labels of one origin stand together, as they are refined."""
+    flags = {
+        'labels_cam': ('labels', ()),
+        'labels_cam_crf': ('refined', ['labels_cam']),
+        'labels_csrm': ('labels', ()),
+        'labels_csrm_crf': ('refined', ['labels_csrm']),
+        'labels_cam_sepl': ('sepl', ['labels_cam', 'masks']),
+        'labels_csrm_crf_sepl': ('sepl', ['labels_csrm_crf', 'masks']),
+    }
+    cards = [
+        label_card(stage, number, 1.0, 2.0, kind, inputs=inputs, own='cam' if 'cam' in stage else 'seg')
+        for number, (stage, (kind, inputs)) in enumerate(flags.items(), start=4)
+    ]
+    rows = table_rows(load_recipe('voc', str(root)), cards)['labels']
+    assert [row['stage'] for row in rows] == [
+        'labels_cam',
+        'labels_cam_crf',
+        'labels_cam_sepl',
+        'labels_csrm',
+        'labels_csrm_crf',
+        'labels_csrm_crf_sepl',
+    ]
+    ours = {row['stage']: (row['what'] == 'CSRM', row['dcrf'], row['sepl']) for row in rows}
+    assert {row['stage']: (row['csrm'], row['crf'], row['sepl']) for row in published.TABLE_2} == ours
+
+
+def test_a_method_of_one_training_has_rows_of_its_own_and_no_figures(root):
+    """Plain CAMs of the method are named as such; the paper's figures are of other labels."""
+    own = dict(made_by='RML', own='propagated', weights='RML')
+    note = 'propagated CAMs of scales 0.5 1 1.5 with flip, background 0.35'
+    crf = dict(iterations=10)
+    cards = [
+        label_card('labels_rml_cam', 3, 40.0, 39.0, threshold=0.3, **own),
+        label_card(
+            'labels_rml', 4, 50.0, 49.0, source='propagated', threshold=0.35, segmentation=note, scales=[1], **own
+        ),
+        label_card('labels_rml_crf', 5, 51.0, 50.0, 'refined', inputs=['labels_rml'], crf=crf),
+    ]
+    table = table_rows(load_recipe('rml_voc', str(root)), cards)
+    assert [row['what'] for row in table['labels']] == ['CAM of RML', 'RML', 'RML']
+    assert [row['dcrf'] for row in table['labels']] == [False, False, True]
+    assert not any(value for row in table['labels'] for value in row['paper'].values())
+    text = table_markdown(table)
+    assert f'propagated CAM at 0.35, RML, {note}, scale 1, flip, no dCRF' in text and 'DOI' not in text

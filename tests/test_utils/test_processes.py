@@ -1,0 +1,84 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from csrm_plugin.utils import UserError
+from csrm_plugin.utils.processes import available_cores, run_unordered
+
+
+def double(number):
+    return 2 * number
+
+
+def fail(number):
+    if number == 3:
+        raise UserError(f'task {number} is bad')
+    return number
+
+
+def die(number):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize('workers', [0, 1, 3])
+def test_every_task_is_done_once(workers):
+    assert sorted(run_unordered(double, range(40), workers)) == [2 * number for number in range(40)]
+
+
+def test_few_tasks_are_taken_ahead():
+    taken = []
+
+    def tasks():
+        for number in range(100):
+            taken.append(number)
+            yield number
+
+    results = run_unordered(double, tasks(), 2)
+    next(results)
+    assert len(taken) <= 8
+    results.close()
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_an_error_of_a_task_comes_as_it_is(workers):
+    with pytest.raises(UserError, match='task 3 is bad'):
+        list(run_unordered(fail, range(10), workers))
+
+
+def test_a_killed_worker_is_explained():
+    with pytest.raises(UserError, match='2 worker processes was killed, most likely because the memory is full'):
+        list(run_unordered(die, range(3), 2))
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='needs the parent-death signal of Linux')
+def test_grandchildren_end_with_who_started_the_tool(tmp_path, root):
+    # As torchrun does: a process between the pipeline and the tool, which is killed without a word.
+    tool = (
+        'import sys, time; from csrm_plugin.utils.cli import run_tool; import argparse\n'
+        'run_tool(lambda args: (open(sys.argv[0] + ".up", "w").close(), time.sleep(60)), argparse.ArgumentParser())'
+    )
+    (tmp_path / 'tool.py').write_text(tool)
+    (tmp_path / 'between.py').write_text(
+        f'import subprocess, sys\nsubprocess.run([sys.executable, {str(tmp_path / "tool.py")!r}])'
+    )
+    environment = {**os.environ, 'PYTHONPATH': str(root), 'CSRM_DIE_WITH_PARENT': '1'}
+    between = subprocess.Popen([sys.executable, str(tmp_path / 'between.py')], env=environment)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / 'tool.py.up').exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    between.kill()
+    between.wait()
+    time.sleep(0.3)
+    left = subprocess.run(['pgrep', '-f', str(tmp_path / 'tool.py')], capture_output=True, text=True).stdout
+    assert left == ''
+
+
+def test_negative_workers_are_refused():
+    with pytest.raises(UserError, match='--workers must be at least 0'):
+        list(run_unordered(double, [1], -1))
+    assert available_cores() >= 1
