@@ -11,5 +11,4 @@ cam_threshold = 0.15  # of the pseudo labels, in 0..1; low, because the CAMs of 
 
 optim_wrapper = dict(optimizer=dict(lr=lr), paramwise_cfg=dict(_delete_=True))
 train_cfg = dict(max_epochs=max_epochs, val_interval=5)
-val_evaluator = dict(pseudo_label=dict(threshold=cam_threshold))
-test_evaluator = val_evaluator
+model = dict(test_cfg=dict(pseudo_label=dict(threshold=cam_threshold)))

@@ -6,5 +6,4 @@ _base_ = [
     '_base_/schedules/classifier.py',
 ]
 train_cfg = dict(max_epochs=10, val_interval=10)
-val_evaluator = dict(pseudo_label=dict(threshold=0.5))
-test_evaluator = val_evaluator
+model = dict(test_cfg=dict(pseudo_label=dict(threshold=0.5)))

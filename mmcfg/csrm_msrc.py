@@ -13,12 +13,11 @@ warmup_epochs = 9  # loss_c and loss_s alone
 ramp_iters = 37  # until the mutual losses have their full weight
 
 model = dict(
-    # dCRF and pixel losses at half the input's resolution: a quarter of the work
-    label_stride=2,
     mix_min_area=0.02,  # share of the picture
     mix_prob=0.25,  # mixed pictures hold more foreground than real ones
     # These CAMs are wide; almost every pixel gets a label, or the branch sees too little background.
-    pseudo_label=dict(fg_threshold=0.65, bg_threshold=0.6),
+    # dCRF and pixel losses work at half the input's resolution: a quarter of the work.
+    pseudo_label=dict(fg_threshold=0.65, bg_threshold=0.6, stride=2),
     # loss_s2c rescales the CAMs, so that thresholds chosen for the classifier's no longer fit
     loss_s2c=dict(loss_weight=0.01),
     loss_u=dict(loss_weight=0.3),

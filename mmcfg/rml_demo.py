@@ -15,7 +15,7 @@ model = dict(
     radius=2,  # of 16 x 12 positions: the objects are small
     # A tenth of these pictures are objects: without the balance their own positions would have no affinity.
     loss_pixel=dict(balanced=True),
-    test_cfg=dict(threshold=threshold),
+    test_cfg=dict(threshold=threshold, pseudo_label=dict(threshold=threshold)),
 )
 optim_wrapper = dict(
     type='OptimWrapper',
@@ -26,5 +26,5 @@ optim_wrapper = dict(
 param_scheduler = [dict(type='PolyLR', power=0.9, by_epoch=True, convert_to_iter_based=True)]
 custom_hooks = [dict(type='WarmupHook', epochs=warmup_epochs)]
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=6)
-val_evaluator = dict(type='WSSSMetric', pseudo_label=dict(source='propagated', threshold=threshold))
+val_evaluator = dict(type='WSSSMetric')
 test_evaluator = val_evaluator

@@ -16,7 +16,7 @@ model = dict(
     cam_head=dict(pooling='avg'),
     view_scale=0.5,  # of 240 x 160 pixels; RML's 0.3 would leave 5 x 3 positions
     # CAMs of a mean are wide, and propagation makes them wider; a higher power than RML's 2 does less so.
-    test_cfg=dict(threshold=threshold, power=8),
+    test_cfg=dict(threshold=threshold, power=8, pseudo_label=dict(threshold=threshold)),
 )
 train_dataloader = dict(batch_size=8)
 optim_wrapper = dict(
@@ -35,5 +35,5 @@ param_scheduler = [
 ]
 custom_hooks = [dict(type='WarmupHook', epochs=warmup_epochs)]
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=4)
-val_evaluator = dict(type='WSSSMetric', pseudo_label=dict(source='propagated', threshold=threshold))
+val_evaluator = dict(type='WSSSMetric')
 test_evaluator = val_evaluator

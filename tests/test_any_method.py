@@ -6,8 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mmengine.structures import PixelData
-from mmseg.models.utils import resize
 from mmseg.registry import MODELS
 from PIL import Image
 
@@ -23,7 +21,8 @@ from csrm_plugin.inference.predict import predict_pictures
 from csrm_plugin.inference.predictor import MultiScalePredictor, load_model
 from csrm_plugin.inference.pseudo_labels import make_pseudo_labels
 from csrm_plugin.models.segmentors import WSSSSegmentor
-from csrm_plugin.models.segmentors.wsss_segmentor import TrainingView
+from csrm_plugin.models.segmentors.propagating_segmentor import Propagated, PropagatingSegmentor
+from csrm_plugin.models.segmentors.views import TrainingView
 from csrm_plugin.report import write_report
 from csrm_plugin.tracking import record
 from csrm_plugin.utils import UserError
@@ -34,27 +33,22 @@ NUM_CLASSES = 6
 
 
 @MODELS.register_module(force=True)
-class SmoothingSegmentor(WSSSSegmentor):
-    """Propagates a CAM to the neighbours of each position, and takes it for the segmentation."""
+class SmoothingSegmentor(PropagatingSegmentor):
+    """Propagates a CAM to the neighbours of each position, and takes it for the segmentation.
 
-    def __init__(self, cam_head, loss_c, train_cfg=None, test_cfg=None, **kwargs):
+    All that a method must bring: its network, its losses, and how it propagates.
+    """
+
+    segmentation_note = NOTE
+
+    def __init__(self, cam_head, loss_c, **kwargs):
         super().__init__(**kwargs)
         self.stem = torch.nn.Conv2d(3, 16, 8, 8)
         self.cam_head = MODELS.build(cam_head)
         self.loss_c = MODELS.build(loss_c)
 
-    @property
-    def segmentation_note(self):
-        return NOTE
-
-    def classify(self, cam):
-        return self.cam_head.classify(cam)
-
     def extract_feat(self, inputs):
         return self.stem(inputs).relu()
-
-    def _forward(self, inputs, data_samples=None):
-        return self.cam_head(self.extract_feat(inputs))
 
     def loss(self, inputs, data_samples):
         features = self.extract_feat(inputs)
@@ -62,31 +56,18 @@ class SmoothingSegmentor(WSSSSegmentor):
         losses = dict(loss_c=self.loss_c(self.classify(self.cam_head(features)), labels))
         return {**losses, 'loss_smooth': features.square().mean() * 0.01, 'reliable/pairs': features.new_tensor(0.5)}
 
-    def smooth(self, cam):
-        return torch.nn.functional.avg_pool2d(normalize_cam(cam), 3, 1, 1, count_include_pad=False)
-
-    def predict(self, inputs, data_samples=None):
+    def propagate(self, inputs):
         features = self.extract_feat(inputs)
-        cam = self.cam_head(features)
-        data_samples = self.add_predictions(data_samples, inputs.shape[2:], cam)
-        maps = resize(self.smooth(cam), inputs.shape[2:], mode='bilinear', align_corners=False)
-        points = torch.nn.functional.normalize(features.flatten(2), dim=1)
-        for index, (sample, row) in enumerate(zip(data_samples, self.restore(maps, data_samples))):
-            sample.set_field(PixelData(data=row), 'propagated_cam', dtype=PixelData)
-            scores = torch.cat([torch.full_like(row[:1], 0.4), row]).clamp(min=1e-6)
-            sample.seg_logits = PixelData(data=(scores / scores.sum(dim=0)).log())
-            sample.pred_sem_seg = PixelData(data=scores.argmax(dim=0, keepdim=True))
-            data = (points[index].T @ points[index])[None].clamp(0, 1)
-            field = PixelData(data=data, metainfo=dict(grid=tuple(features.shape[2:])))
-            sample.set_field(field, 'affinity', dtype=PixelData)
-        return data_samples
-
-    def encode_decode(self, inputs, batch_data_samples=None):
-        return resize(self.smooth(self._forward(inputs)), inputs.shape[2:], mode='bilinear', align_corners=False)
+        cam, points = self.cam_head(features), torch.nn.functional.normalize(features.flatten(2), dim=1)
+        return Propagated(cam, smooth(cam), (points.transpose(1, 2) @ points).clamp(0, 1))
 
     def training_view(self, inputs, data_samples):
         cam = self._forward(inputs)
-        return TrainingView(cam, 'CAM', self.smooth(cam).argmax(dim=1) + 1, 'the strongest class')
+        return TrainingView(cam, 'CAM', smooth(cam).argmax(dim=1) + 1, 'the strongest class')
+
+
+def smooth(cam):
+    return torch.nn.functional.avg_pool2d(normalize_cam(cam), 3, 1, 1, count_include_pad=False)
 
 
 CONFIG = """
@@ -97,12 +78,13 @@ model = dict(
         type='SegDataPreProcessor', mean=[127.5] * 3, std=[63.75] * 3, bgr_to_rgb=True, pad_val=0, seg_pad_val=255,
         size_divisor=1),
     cam_head=dict(type='CAMHead', in_channels=16, num_classes=6, pooling='max'),
-    loss_c=dict(type='MultiLabelSoftMarginLoss'))
+    loss_c=dict(type='MultiLabelSoftMarginLoss'),
+    test_cfg=dict(threshold=0.4))
 optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1))
 param_scheduler = [dict(type='PolyLR', power=1.0, by_epoch=True, convert_to_iter_based=True)]
 custom_hooks = [dict(type='CollapseAlarmHook')]
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=2, val_interval=1)
-val_evaluator = dict(type='WSSSMetric', pseudo_label=dict(source='propagated', threshold=0.4))
+val_evaluator = dict(type='WSSSMetric')
 test_evaluator = val_evaluator
 """
 

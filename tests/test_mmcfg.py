@@ -154,7 +154,7 @@ def test_rml_settings_that_sweeps_vary_are_in_the_config(name):
         assert 0 < config.model[level].loss_weight <= 1
     assert 'WarmupHook' in [hook.type for hook in config.custom_hooks]
     assert config.optim_wrapper.constructor == 'TrainableOptimWrapperConstructor'
-    assert config.val_evaluator.pseudo_label.source == 'propagated'
+    assert config.model.test_cfg.pseudo_label.source == 'propagated'
 
 
 @pytest.mark.parametrize('data', ['voc', 'msrc'])
@@ -233,7 +233,7 @@ def test_verification_trains_on_label_maps_and_is_scored_with_masks(verification
     assert train.pseudo_label_dir == 'work_dirs/pseudo_labels'
     assert 'pseudo_label_dir' not in val and verification_config.test_dataloader.dataset == val
     assert 'LoadOptionalAnnotations' in [step.type for step in val.pipeline]
-    assert verification_config.val_evaluator.pseudo_label == dict(source='seg')
+    assert verification_config.val_evaluator == dict(type='WSSSMetric')
     assert (
         verification_config.tta_model.type == 'WSSSTTAModel'
         and len(verification_config.tta_pipeline[1].transforms) == 4

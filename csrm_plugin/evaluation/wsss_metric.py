@@ -14,10 +14,11 @@ from csrm_plugin.evaluation.confusion import CAM_THRESHOLDS, cam_confusion, conf
 from csrm_plugin.evaluation.multi_label import mean_average_precision
 from csrm_plugin.functional import normalize_cam, restrict_probs, threshold_cams
 from csrm_plugin.utils import UserError
-from csrm_plugin.utils.label_sources import CAM_SOURCES, SOURCES
 
 #: Where the maps of each source are in a data sample.
 _FIELDS = {'cam': 'cam_logits', 'seg': 'seg_logits', 'propagated': 'propagated_cam'}
+#: What is kept of a picture beside counts of pixels.
+ASIDE = ('cls', 'recipe')
 
 
 @METRICS.register_module()
@@ -27,7 +28,8 @@ class WSSSMetric(BaseMetric):
     - ``cam/mIoU``: CAMs (Eq. 2) restricted to the image-level labels, no CRF, at the best of the thresholds 0.05 to
       0.95. The best one is chosen with the masks; ``cam/threshold`` says which.
     - ``seg/mIoU``: argmax of the segmentation branch over all classes.
-    - ``pseudo/mIoU``: labels as ``pseudo_label`` says, restricted to the image-level labels, at a fixed threshold. For
+    - ``pseudo/mIoU``: labels as the model says (``model.test_cfg.pseudo_label``, which comes with each prediction; the
+      segmentation, of a model that says nothing), restricted to the image-level labels, at a fixed threshold. For
       labels from the segmentation also ``pseudo/mIoU@t``: foreground where the probability of its class is above t,
       as a CAM is cut at t (how little t matters there is what Figure 2 of CSRM shows); for labels from propagated CAMs
       as well: what they score at threshold t, to be compared with ``cam/mIoU@t``.
@@ -40,9 +42,6 @@ class WSSSMetric(BaseMetric):
     :attr:`pictures`.
 
     Args:
-        pseudo_label (dict): ``source``, ``'cam'``, ``'propagated'`` or ``'seg'``: what the pseudo labels are made
-            from; ``threshold`` in 0..1: the score of the background against the CAMs (ignored for ``'seg'``, where
-            the background has a score of its own).
         thresholds (Sequence[float]): Ascending background scores for ``cam/mIoU`` and the curves.
         scales (Sequence[float]), flip (bool): What the test pipeline does; part of the context.
         collect_device (str): ``'cpu'`` or ``'gpu'``.
@@ -51,12 +50,8 @@ class WSSSMetric(BaseMetric):
 
     default_prefix = ''  # the names say what they belong to
 
-    #: Keys of the settings that are dicts, for the check of `--cfg-options`.
-    SETTINGS = {'pseudo_label': ('source', 'threshold')}
-
     def __init__(
         self,
-        pseudo_label: dict,
         thresholds=CAM_THRESHOLDS,
         scales=(1.0,),
         flip: bool = False,
@@ -64,16 +59,6 @@ class WSSSMetric(BaseMetric):
         prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
-        unknown = set(pseudo_label) - {'source', 'threshold'}
-        if unknown or pseudo_label.get('source') not in SOURCES:
-            raise UserError(
-                f'`pseudo_label` of WSSSMetric takes `source` ({", ".join(map(repr, SOURCES))}) and, but for '
-                f"'seg', `threshold` (0..1), but is {dict(pseudo_label)}."
-            )
-        self.source = pseudo_label['source']
-        self.threshold = pseudo_label.get('threshold')
-        if self.source in CAM_SOURCES and not (self.threshold is not None and 0 <= self.threshold <= 1):
-            raise UserError(f'`pseudo_label.threshold` of WSSSMetric must be in 0..1, but is {self.threshold}.')
         self.thresholds = tuple(thresholds)
         self.scales, self.flip = tuple(scales), flip
         self.report: dict = {}
@@ -83,7 +68,7 @@ class WSSSMetric(BaseMetric):
     def process(self, data_batch, data_samples) -> None:
         """Count the pixels of a batch; ``data_samples`` are dicts with predictions, labels and masks."""
         for sample in data_samples:
-            result = {}
+            result = {'recipe': recipe_of(sample)}
             labels = sample['gt_image_labels']['multi_hot'].cpu() if 'gt_image_labels' in sample else None
             if labels is not None and 'pred_image_labels' in sample:
                 scores = sample['pred_image_labels']['scores']
@@ -91,13 +76,14 @@ class WSSSMetric(BaseMetric):
             if 'gt_sem_seg' in sample and 'data' in sample['gt_sem_seg']:
                 truth = sample['gt_sem_seg']['data'].squeeze(0).cpu().numpy()
                 result.update(self._pixel_counts(sample, labels, truth))
-            packed = {name: _pack(value) if name != 'cls' else value for name, value in result.items()}
+            packed = {name: _pack(value) if name not in ASIDE else value for name, value in result.items()}
             self.results.append({'id': picture_id(sample), **packed})
 
     def _pixel_counts(self, sample, labels, truth) -> dict:
         counts = {}
         self._check_truth(truth, sample)
         num_classes = len(self.dataset_meta['classes'])
+        source, threshold = recipe_of(sample)
         if 'affinity' in sample:
             affinity = sample['affinity']['data'].squeeze(0).float().cpu().numpy()
             classes = grid_classes(truth, sample['affinity']['grid'], sample)
@@ -105,7 +91,7 @@ class WSSSMetric(BaseMetric):
         if 'seg_logits' in sample:
             logits = sample['seg_logits']['data'].float()
             counts['seg'] = confusion_matrix(logits.argmax(dim=0).cpu().numpy(), truth, num_classes)
-            if self.source == 'seg' and labels is not None:
+            if source == 'seg' and labels is not None:
                 probs = restrict_probs(logits.softmax(dim=0)[None], labels[None])[0]
                 counts['pseudo'] = confusion_matrix(probs.argmax(dim=0).cpu().numpy(), truth, num_classes)
                 counts['cut'] = cam_confusion(probs[1:].cpu().numpy(), truth, self.thresholds)
@@ -113,11 +99,11 @@ class WSSSMetric(BaseMetric):
             cams = sample['cam_logits']['data']
             probs = normalize_cam(cams[None], labels=labels[None])[0].cpu().numpy()
             counts['cam'] = cam_confusion(probs, truth, self.thresholds)
-            if self.source == 'cam':
-                counts['pseudo'] = cam_confusion(probs, truth, [self.threshold])[0]
-        if self.source == 'propagated' and 'propagated_cam' in sample and labels is not None:
+            if source == 'cam':
+                counts['pseudo'] = cam_confusion(probs, truth, [threshold])[0]
+        if source == 'propagated' and 'propagated_cam' in sample and labels is not None:
             probs = normalize_cam(sample['propagated_cam']['data'][None], labels=labels[None])[0].cpu().numpy()
-            counts['pseudo'] = cam_confusion(probs, truth, [self.threshold])[0]
+            counts['pseudo'] = cam_confusion(probs, truth, [threshold])[0]
             counts['cut'] = cam_confusion(probs, truth, self.thresholds)
         return counts
 
@@ -131,14 +117,14 @@ class WSSSMetric(BaseMetric):
         Returns:
             np.ndarray | None: (H, W), int64, 0..K-1; None where the model predicts nothing to make them from.
         """
-        source = _FIELDS[self.source]
-        if source not in sample or 'gt_image_labels' not in sample:
+        source, threshold = recipe_of(sample)
+        if _FIELDS[source] not in sample or 'gt_image_labels' not in sample:
             return None
         labels = _get(sample, 'gt_image_labels', 'multi_hot').cpu()[None]
-        maps = _get(sample, source, 'data').float().cpu()[None]
-        if self.source == 'seg':
+        maps = _get(sample, _FIELDS[source], 'data').float().cpu()[None]
+        if source == 'seg':
             return restrict_probs(maps.softmax(dim=1), labels)[0].argmax(dim=0).numpy()
-        return threshold_cams(normalize_cam(maps, labels=labels)[0].numpy(), self.threshold).astype(np.int64)
+        return threshold_cams(normalize_cam(maps, labels=labels)[0].numpy(), threshold).astype(np.int64)
 
     def _check_truth(self, truth, sample) -> None:
         classes = len(self.dataset_meta['classes'])
@@ -206,16 +192,13 @@ class WSSSMetric(BaseMetric):
     def _context(self, results) -> dict:
         return {
             'pictures': len(results),
-            'pictures_with_masks': sum(bool(r.keys() - {'cls', 'id'}) for r in results),
+            'pictures_with_masks': sum(bool(r.keys() - {'cls', 'id', 'recipe'}) for r in results),
             'scales': list(self.scales),
             'flip': self.flip,
             'crf': False,
             'cam_thresholds': list(self.thresholds),
             'cam_threshold_chosen_with_masks': True,
-            'pseudo_label': {
-                'source': self.source,
-                'threshold': self.threshold if self.source in CAM_SOURCES else None,
-            },
+            'pseudo_label': dict(zip(('source', 'threshold'), results[0]['recipe'] if results else ('seg', None))),
         }
 
     @staticmethod
@@ -234,6 +217,13 @@ def picture_id(sample) -> str:
     """Name of the picture of a data sample: its id, else the name of its file."""
     meta = sample if isinstance(sample, dict) else sample.metainfo
     return str(meta.get('img_id') or osp.splitext(osp.basename(str(meta.get('img_path'))))[0])
+
+
+def recipe_of(sample) -> tuple[str, float | None]:
+    """Source and threshold of a picture's pseudo labels, as the model says; the segmentation where it says nothing."""
+    meta = sample if isinstance(sample, dict) else sample.metainfo
+    recipe = meta.get('pseudo_label') or {}
+    return recipe.get('source', 'seg'), recipe.get('threshold')
 
 
 def _get(sample, name, part):

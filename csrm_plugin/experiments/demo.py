@@ -110,9 +110,9 @@ def train(config, options, folder, console) -> str:
     # Who tries the demo wants no run of it among their own.
     cfg.visualizer.vis_backends = [item for item in cfg.visualizer.vis_backends if item['type'] != 'WSSSWandbBackend']
     runner = run_training(cfg, QuietRunner, [ProgressHook(console)])
-    crf = getattr(runner.model, 'crf', None)
-    if hasattr(crf, 'close'):  # the pool of dCRF
-        crf.close()
+    labeler = getattr(runner.model, 'labeler', None)
+    if labeler is not None:  # the pool of dCRF
+        labeler.close()
     with open(osp.join(folder, 'last_checkpoint')) as file:
         return file.read().strip()
 
@@ -270,7 +270,7 @@ def _sheet_row(before, after, csrm, metainfo):
     pseudo = csrm.training_labels(picture, after.cam_logits.data, labels[0]).numpy()
     predicted, truth = (value.data[0].cpu().numpy() for value in (after.pred_sem_seg, after.gt_sem_seg))
     names = ', '.join(name for name, there in zip(metainfo['classes'][1:], labels[0] > 0) if there)
-    refined = refinement_title(csrm.crf)
+    refined = refinement_title(csrm.labeler.refinement)
     return [
         Panel(picture, f'{after.img_id}: {names}'),
         Panel(overlay_cams(picture, cams[0][0].numpy(), palette), 'CAM of the classifier'),

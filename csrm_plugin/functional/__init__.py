@@ -38,7 +38,14 @@ from csrm_plugin.functional.mutual import (
     shrink,
     spatial_kl,
 )
-from csrm_plugin.functional.pseudo_labels import cam_pseudo_labels, check_thresholds, threshold_cams
+from csrm_plugin.functional.pseudo_labels import (
+    cam_pseudo_labels,
+    check_thresholds,
+    gather_classes,
+    own_class_pseudo_labels,
+    own_classes,
+    threshold_cams,
+)
 from csrm_plugin.functional.reduction import IGNORE_INDEX, fraction, masked_mean, pixel_cross_entropy
 from csrm_plugin.functional.refinement import check_refinement, pixel_adaptive_refinement
 from csrm_plugin.functional.reliability import (
@@ -49,6 +56,7 @@ from csrm_plugin.functional.reliability import (
     restrict_probs,
     split_by_entropy,
 )
+from csrm_plugin.functional.resizing import inside, masked, scale_pictures, shrink_nearest, upscale
 
 __all__ = [
     'IGNORE_INDEX',
@@ -69,9 +77,12 @@ __all__ = [
     'entropy',
     'fraction',
     'gather',
+    'gather_classes',
     'global_sum',
     'info_nce',
+    'inside',
     'map_distance',
+    'masked',
     'masked_mean',
     'mix',
     'mutual_affinity_kl',
@@ -79,6 +90,8 @@ __all__ = [
     'negative_candidates',
     'neighbourhood',
     'normalize_cam',
+    'own_class_pseudo_labels',
+    'own_classes',
     'pair_labels',
     'pasted_classes',
     'pixel_adaptive_refinement',
@@ -92,12 +105,15 @@ __all__ = [
     'reliable_pixels',
     'resize_affinity',
     'restrict_probs',
+    'scale_pictures',
     'segmentation_consistency_loss',
     'shared_generator',
     'shrink',
+    'shrink_nearest',
     'spatial_kl',
     'split_by_entropy',
     'threshold_cams',
     'transition_matrix',
+    'upscale',
     'world_size',
 ]

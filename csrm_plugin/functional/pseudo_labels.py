@@ -84,13 +84,94 @@ def cam_pseudo_labels(
         UserError: If the thresholds are out of order or range.
         ValueError: If shapes do not fit.
     """
-    check_thresholds(fg_threshold, bg_threshold)
     _check_shapes(images, cam_probs, labels, crf)
+    cams, labels = _to_tensor(cam_probs), _to_tensor(labels).to(_to_tensor(cam_probs).device)
+    classes, present = own_classes(labels)
+    own = gather_classes(cams, classes).masked_fill(~present[..., None, None], 0)
+    return own_class_pseudo_labels(images, own, classes, present, fg_threshold, bg_threshold, crf)
+
+
+def own_classes(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The classes of each picture, in ascending order, as one table for the batch.
+
+    Args:
+        labels (Tensor): (B, C), 0/1: image-level labels.
+
+    Returns:
+        tuple[Tensor, Tensor]: (B, n), int64, class indices 0..C-1, where n is the largest number of classes of a
+        picture; (B, n), bool, False where a picture has fewer (the index there is that of an absent class).
+
+    Example:
+        >>> classes, present = own_classes(torch.tensor([[0, 1, 0, 1], [0, 0, 1, 0]]))
+        >>> classes[present]
+        tensor([1, 3, 2])
+        >>> present
+        tensor([[ True,  True],
+                [ True, False]])
+    """
+    there = labels > 0
+    most = int(there.sum(dim=1).max()) if there.numel() else 0
+    classes = there.byte().sort(dim=1, descending=True, stable=True).indices[:, :most]
+    return classes, there.gather(1, classes)
+
+
+def gather_classes(maps: Tensor, classes: Tensor) -> Tensor:
+    """The maps of each picture's own classes: (B, n, h, w) of maps (B, C, h, w) by indices (B, n).
+
+    Example:
+        >>> maps = torch.arange(6.0).reshape(1, 3, 1, 2)
+        >>> gather_classes(maps, torch.tensor([[2]]))
+        tensor([[[[4., 5.]]]])
+    """
+    return maps.gather(1, classes[..., None, None].expand(-1, -1, *maps.shape[2:]))
+
+
+@torch.no_grad()
+def own_class_pseudo_labels(
+    images,
+    cams: Tensor,
+    classes: Tensor,
+    present: Tensor,
+    fg_threshold: float,
+    bg_threshold: float,
+    crf: LabelRefinement | ScoreRefinement | None = None,
+) -> Tensor:
+    """As :func:`cam_pseudo_labels`, from the maps of each picture's own classes alone.
+
+    What is thresholded stays on the device of ``cams``; a refinement of hard labels gets uint8 maps and nothing else.
+
+    Args:
+        images (Tensor | np.ndarray | None): As there.
+        cams (Tensor): (B, n, H, W), float, in 0..1; maps of zeros where ``present`` is False.
+        classes (Tensor): (B, n), int64, 0..C-1, see :func:`own_classes`.
+        present (Tensor): (B, n), bool.
+        fg_threshold (float): As there.
+        bg_threshold (float): As there.
+        crf (LabelRefinement | ScoreRefinement, optional): As there.
+
+    Returns:
+        Tensor: (B, H, W), int64, on the device of ``cams``; 0 background, c + 1 for class c, 255 uncertain.
+
+    Example:
+        >>> cams = torch.tensor([[[[0.9, 0.4, 0.1]]]])
+        >>> own_class_pseudo_labels(None, cams, torch.tensor([[6]]), torch.tensor([[True]]), 0.5, 0.2)
+        tensor([[[  7, 255,   0]]])
+    """
+    check_thresholds(fg_threshold, bg_threshold)
     # Equal thresholds give one label map, which is then refined once.
     thresholds = (fg_threshold,) if fg_threshold == bg_threshold else (fg_threshold, bg_threshold)
+    if cams.shape[1] == 0:
+        return torch.zeros((len(cams), *cams.shape[2:]), dtype=torch.int64, device=cams.device)
     if hasattr(crf, 'refine_scores'):
-        return _labels_of_refined_scores(images, cam_probs, labels, thresholds, crf)
-    return _refined_labels(images, cam_probs, labels, thresholds, crf)
+        maps = _maps_of_refined_scores(images, cams, thresholds, crf)
+    else:
+        maps = _label_maps(*cams.max(dim=1), cams, thresholds)
+        if crf is not None:
+            maps = _refined_maps(images, maps, present, crf)
+    by_fg, by_bg = maps[:, 0], maps[:, -1]
+    class_ids = torch.cat([torch.zeros_like(classes[:, :1]), classes + 1], dim=1)
+    labels = class_ids.gather(1, by_fg.flatten(1).long()).reshape(by_fg.shape)
+    return labels.masked_fill((by_fg == 0) & (by_bg != 0), IGNORE_INDEX)
 
 
 def _check_shapes(images, cam_probs, labels, crf):
@@ -106,57 +187,34 @@ def _check_shapes(images, cam_probs, labels, crf):
         )
 
 
-def _refined_labels(images, cam_probs, labels, thresholds, crf) -> Tensor:
-    """Threshold first, then refine the hard labels, if at all; (B, H, W)."""
-    device = cam_probs.device if isinstance(cam_probs, Tensor) else torch.device('cpu')
-    images, cam_probs, labels = (_to_numpy(value) for value in (images, cam_probs, labels))
-    own_classes = [np.flatnonzero(row > 0) for row in labels]
-    hard = []  # one (1 or 2, H, W) per picture: by fg_threshold, by bg_threshold
-    for probs, own in zip(cam_probs, own_classes):
-        hard.append(np.stack([threshold_cams(probs[own], threshold) for threshold in thresholds]))
-    if crf is not None:
-        hard = crf.refine_labels(images, hard, [len(own) + 1 for own in own_classes])
-
-    output = np.empty((len(hard), *cam_probs.shape[2:]), dtype=np.int64)
-    for row, maps, own in zip(output, hard, own_classes):
-        by_fg, by_bg = maps[0], maps[-1]
-        class_ids = np.concatenate([[0], own + 1])
-        row[:] = class_ids[by_fg]
-        row[(by_fg == 0) & (by_bg != 0)] = IGNORE_INDEX
-    return torch.from_numpy(output).to(device)
+def _label_maps(best: Tensor, winners: Tensor, like: Tensor, thresholds) -> Tensor:
+    """Hard labels (B, T, H, W), uint8, 0 or the place of the winning class from 1; the background wins ties."""
+    # In the precision of the CAMs, so that a CAM equal to a threshold is a tie.
+    above = [best > like.new_tensor(threshold) for threshold in thresholds]
+    return torch.stack([torch.where(wins, winners + 1, 0).to(torch.uint8) for wins in above], dim=1)
 
 
-@torch.no_grad()
-def _labels_of_refined_scores(images, cam_probs, labels, thresholds, refinement) -> Tensor:
-    """Refine the soft scores first, then threshold; (B, H, W)."""
-    cams, labels, images = (_to_tensor(value) for value in (cam_probs, labels, images))
-    own = labels.to(cams.device) > 0
-    most = int(own.sum(dim=1).max()) if own.numel() else 0
-    if most == 0:
-        return torch.zeros((len(cams), *cams.shape[2:]), dtype=torch.int64, device=cams.device)
-    # Each picture's own classes in their order; pictures with fewer are filled up with maps of zeros, which never win.
-    classes = own.byte().sort(dim=1, descending=True, stable=True).indices[:, :most]
-    present = own.gather(1, classes)
-    cams = cams.gather(1, classes[..., None, None].expand(-1, -1, *cams.shape[2:]))
-    cams = cams.masked_fill(~present[..., None, None], 0)
+def _refined_maps(images, maps: Tensor, present: Tensor, crf: LabelRefinement) -> Tensor:
+    """Refine hard labels (B, T, H, W) on the CPU, each picture with its own number of labels."""
+    counts = (present.sum(dim=1) + 1).tolist()
+    refined = crf.refine_labels(_to_numpy(images), list(maps.cpu().numpy()), counts)
+    return torch.from_numpy(np.stack(refined)).to(maps.device)
+
+
+def _maps_of_refined_scores(images, cams: Tensor, thresholds, refinement: ScoreRefinement) -> Tensor:
+    """Refine the soft scores [thresholds | CAMs] first, then threshold; (B, T, H, W), uint8."""
     # In the precision of the CAMs, so that a CAM equal to a threshold is a tie.
     backgrounds = [torch.full_like(cams[:, :1], threshold) for threshold in thresholds]
     scores = torch.cat([*backgrounds, cams], dim=1)
     scores = scores if scores.dtype == torch.float64 else scores.float()
-    scores = refinement.refine_scores(images.to(cams.device), scores)
-
+    scores = refinement.refine_scores(_to_tensor(images).to(cams.device), scores)
     best, winners = scores[:, len(thresholds) :].max(dim=1)
-    class_ids = (classes + 1)[..., None, None].expand(-1, -1, *cams.shape[2:]).gather(1, winners[:, None])[:, 0]
-    uncertain = class_ids.new_full((), IGNORE_INDEX)
-    below_fg = torch.where(best > scores[:, len(thresholds) - 1], uncertain, 0)
-    return torch.where(best > scores[:, 0], class_ids, below_fg)
+    above = [best > scores[:, place] for place in range(len(thresholds))]
+    return torch.stack([torch.where(wins, winners + 1, 0).to(torch.uint8) for wins in above], dim=1)
 
 
 def _to_numpy(value):
-    if not isinstance(value, Tensor):
-        return value
-    value = value.detach().cpu()
-    return (value.float() if value.dtype == torch.bfloat16 else value).numpy()  # NumPy has no bfloat16
+    return value.detach().cpu().numpy() if isinstance(value, Tensor) else value
 
 
 def _to_tensor(value) -> Tensor:

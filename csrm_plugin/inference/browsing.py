@@ -168,7 +168,7 @@ def _mixed_rows(model, view, inputs, labels, metainfo):
 
 
 def _to_size(labels, size) -> np.ndarray:
-    """Label map (h, w) at the picture's size (H, W): `label_stride` may have made it smaller."""
+    """Label map (h, w) at the picture's size (H, W): `pseudo_label.stride` may have made it smaller."""
     return torch.nn.functional.interpolate(labels[None, None].float(), size, mode='nearest')[0, 0].long().numpy()
 
 

@@ -19,6 +19,7 @@ from csrm_plugin.datasets.label_folder import claim_folder, read_label_png
 from csrm_plugin.engine.testing import weights_of
 from csrm_plugin.functional import cam_pseudo_labels, check_thresholds, normalize_cam
 from csrm_plugin.inference.predictor import MultiScalePredictor, load_model, view_loader, view_pipeline
+from csrm_plugin.models.segmentors.label_recipe import recipe_of_config
 from csrm_plugin.refine import DenseCRF, dense_crf
 from csrm_plugin.utils import UserError, atomic_write
 from csrm_plugin.utils.label_sources import CAM_SOURCES, NOTED_SOURCES, SOURCES
@@ -244,7 +245,7 @@ def make_pseudo_labels(
         out_dir (str): Gets ``<id>.png``, ``labels.json`` and, where asked for, ``cams/<id>.npz``.
         split (str): Name of a list in ``ImageSets/Segmentation``.
         settings (dict, optional): Fields of :class:`LabelSettings`; what is not given comes from the config's
-            ``test_evaluator.pseudo_label``.
+            ``model.test_cfg.pseudo_label``.
         cfg_options (dict, optional): Overrides of the config.
         save_cams (bool): Whether to save the CAMs as well.
         crf_out (str, optional): Folder for the same labels refined with dCRF, from the same inference; those of
@@ -363,12 +364,12 @@ def label_pictures(infos, work: LabelWork, description: str, finish=finish_label
 
 
 def settings_for(cfg, given: dict) -> LabelSettings:
-    """Complete the settings from the config: its ``test_evaluator.pseudo_label`` names a source and a threshold."""
-    own = dict((cfg.get('test_evaluator') or {}).get('pseudo_label') or {})
+    """Complete the settings from the config: its ``model.test_cfg.pseudo_label`` names a source and a threshold."""
+    own = recipe_of_config(cfg.model).as_dict()
     given = {key: value for key, value in given.items() if value is not None}
-    source = given.get('source') or own.get('source') or 'seg'
-    if source in CAM_SOURCES and own.get('source') == source:
-        given.setdefault('threshold', own.get('threshold'))
+    source = given.get('source') or own['source']
+    if source in CAM_SOURCES and own['source'] == source:
+        given.setdefault('threshold', own['threshold'])
     if given.pop('unrestricted', False):
         given['restrict'] = 'classifier' if source in CAM_SOURCES else 'none'
     if 'crf' in given:

@@ -16,9 +16,18 @@ CLASSES = ('background', 'cow', 'sheep', 'car')
 
 
 def make_metric(source='cam', threshold=0.5, **options):
-    metric = WSSSMetric(dict(source=source, threshold=threshold), **options)
+    """A metric for samples of a model whose labels are made so; :func:`packed` tells it."""
+    metric = WSSSMetric(**options)
     metric.dataset_meta = dict(classes=CLASSES)
+    metric.recipe = dict(source=source, threshold=threshold)
     return metric
+
+
+def packed(metric, samples):
+    """Samples as the evaluator gives them to the metric."""
+    for sample in samples:
+        sample.set_metainfo(dict(pseudo_label=getattr(metric, 'recipe', None)))
+    return [sample.to_dict() for sample in samples]
 
 
 def make_sample(truth=None, labels=None, cam=None, seg=None, scores=None, name='a.jpg', propagated=None, affinity=None):
@@ -64,7 +73,7 @@ def make_samples(count=4, **without):
 
 def evaluate(metric, samples, batch=2):
     for start in range(0, len(samples), batch):
-        metric.process(None, [sample.to_dict() for sample in samples[start : start + batch]])
+        metric.process(None, packed(metric, samples[start : start + batch]))
     return metric.evaluate(len(samples))
 
 
@@ -235,20 +244,15 @@ def test_class_out_of_range_is_named():
         evaluate(make_metric(), [make_sample(torch.full((2, 2), 4), [0, 0, 0], name='5.jpg')])
 
 
-@pytest.mark.parametrize(
-    'pseudo_label',
-    [
-        dict(),
-        dict(source='both'),
-        dict(source='cam'),
-        dict(source='cam', threshold=2),
-        dict(source='cam', treshold=0.5),
-        dict(source='propagated'),
-    ],
-)
-def test_wrong_settings(pseudo_label):
-    with pytest.raises(UserError, match='pseudo_label'):
-        WSSSMetric(pseudo_label)
+def test_a_model_that_says_nothing_stands_for_its_segmentation():
+    metric = WSSSMetric()
+    metric.dataset_meta = dict(classes=CLASSES)
+    samples = make_samples()
+    for batch in samples:
+        metric.process(None, [batch.to_dict()])
+    scores = metric.evaluate(len(samples))
+    assert metric.report['context']['pseudo_label'] == dict(source='seg', threshold=None)
+    assert scores['pseudo/mIoU'] == evaluate(make_metric('seg', None), samples)['pseudo/mIoU']
 
 
 def test_results_of_a_picture_are_small_with_many_classes():
@@ -258,7 +262,7 @@ def test_results_of_a_picture_are_small_with_many_classes():
     sample = make_sample(
         torch.randint(0, 3, (40, 40)), [1.0] * 3 + [0.0] * 77, torch.randn(80, 40, 40), scores=[0.5] * 80
     )
-    metric.process(None, [sample.to_dict()])
+    metric.process(None, packed(metric, [sample]))
 
     def size(value):
         if isinstance(value, np.ndarray):

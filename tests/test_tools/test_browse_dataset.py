@@ -80,7 +80,7 @@ def test_errors_are_one_line(tool, arguments, message):
 def test_panels_are_what_the_student_sees(root, options, stride):
     """Pixels change exactly where the caption says that something was pasted, and the labels follow."""
     cfg = load_config(
-        str(root / 'mmcfg/csrm_demo.py'), {**options, 'model.mix_prob': 0.5, 'model.label_stride': stride}
+        str(root / 'mmcfg/csrm_demo.py'), {**options, 'model.mix_prob': 0.5, 'model.pseudo_label.stride': stride}
     )
     cfg.train_dataloader.dataset.update(image_size=(64, 48))
     cfg.train_dataloader.dataset.pipeline[1].scale = (64, 48)

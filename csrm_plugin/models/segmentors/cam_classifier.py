@@ -5,7 +5,9 @@ from mmseg.registry import MODELS
 from torch import Tensor
 
 from csrm_plugin.functional import normalize_cam
-from csrm_plugin.models.segmentors.wsss_segmentor import TrainingView, WSSSSegmentor
+from csrm_plugin.models.segmentors.label_recipe import LabelRecipe
+from csrm_plugin.models.segmentors.views import TrainingView
+from csrm_plugin.models.segmentors.wsss_segmentor import WSSSSegmentor
 
 
 @MODELS.register_module()
@@ -21,14 +23,15 @@ class CAMClassifier(WSSSSegmentor):
         neck (dict, optional): Config of a neck.
         train_cfg (dict, optional): Unused.
         test_cfg (dict, optional): ``score_threshold`` and ``cam_threshold``, both in 0..1 and 0.5 by default, say
-            which classes and which positions ``pred_sem_seg`` shows.
+            which classes and which positions ``pred_sem_seg`` shows; ``pseudo_label``, see :class:`LabelRecipe`, is
+            the CAM at ``cam_threshold`` by default.
         data_preprocessor (dict, optional): Config of the data preprocessor.
         init_cfg (dict, optional): Initialisation, of the parts that bring none of their own.
         pretrained (None): See :class:`WSSSSegmentor`.
     """
 
     #: Keys of the settings that are dicts, for the check of `--cfg-options`.
-    SETTINGS = {'test_cfg': ('score_threshold', 'cam_threshold')}
+    SETTINGS = {'test_cfg': ('score_threshold', 'cam_threshold', 'pseudo_label')}
 
     def __init__(
         self,
@@ -42,31 +45,27 @@ class CAMClassifier(WSSSSegmentor):
         init_cfg: dict | None = None,
         pretrained: None = None,
     ) -> None:
-        super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg, pretrained=pretrained)
+        test_cfg = dict(score_threshold=0.5, cam_threshold=0.5) | (test_cfg or {})
+        super().__init__(data_preprocessor, train_cfg, test_cfg, init_cfg, pretrained)
         self.backbone = MODELS.build(backbone)
         self.neck = MODELS.build(neck) if neck is not None else None
         self.cam_head = MODELS.build(cam_head)
         self.loss_c = MODELS.build(loss_c)
-        self.train_cfg = train_cfg
-        self.test_cfg = dict(score_threshold=0.5, cam_threshold=0.5) | (test_cfg or {})
+
+    @classmethod
+    def _default_recipe(cls, test_cfg: dict) -> LabelRecipe:
+        return LabelRecipe('cam', test_cfg.get('cam_threshold', 0.5))
 
     def extract_feat(self, inputs: Tensor):
         """Outputs of backbone and neck for (B, 3, H, W)."""
         features = self.backbone(inputs)
         return self.neck(features) if self.neck is not None else features
 
-    def _forward(self, inputs: Tensor, data_samples=None) -> Tensor:
-        """CAM (B, C, h, w), float, any range, of normalised pictures (B, 3, H, W)."""
-        return self.cam_head(self.extract_feat(inputs))
-
-    def classify(self, cam: Tensor) -> Tensor:
-        """Class logits (B, C) of a CAM (B, C, h, w), as the head pools."""
-        return self.cam_head.classify(cam)
-
     def loss(self, inputs: Tensor, data_samples) -> dict:
         """``loss_c`` of a batch."""
-        labels = self.image_labels(data_samples, inputs.device)
-        return dict(loss_c=self.loss_c(self.classify(self._forward(inputs)), labels))
+        labels, cam = self.image_labels(data_samples, inputs.device), self._forward(inputs)
+        positions = self.picture_positions(cam, data_samples, inputs.shape[2:])
+        return dict(loss_c=self.loss_c(self.classify(cam, positions), labels))
 
     def training_view(self, inputs: Tensor, data_samples) -> TrainingView:
         """The CAM of a batch; see :meth:`WSSSSegmentor.training_view`."""
@@ -74,7 +73,7 @@ class CAMClassifier(WSSSSegmentor):
 
     def predict(self, inputs: Tensor, data_samples=None):
         """Data samples with ``cam_logits``, ``pred_image_labels`` and a ``pred_sem_seg`` made from both."""
-        data_samples = self.add_predictions(data_samples, inputs.shape[2:], self._forward(inputs))
+        data_samples = super().predict(inputs, data_samples)
         for sample in data_samples:
             seen = sample.pred_image_labels.scores > self.test_cfg['score_threshold']
             probs = normalize_cam(sample.cam_logits.data[None], labels=seen[None].float())[0]

@@ -1,6 +1,6 @@
 """CSRM: cross-supervision and contrasting of pixel-level pseudo labels."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -10,32 +10,11 @@ from torch import Tensor
 from csrm_plugin import functional as F
 from csrm_plugin.models.memory_bank import MemoryBank
 from csrm_plugin.models.segmentors.csrm_network import CSRMOutputs
+from csrm_plugin.models.segmentors.pseudo_labeler import PseudoLabelSettings
 from csrm_plugin.models.segmentors.teacher_student import TeacherStudent
-from csrm_plugin.models.segmentors.wsss_segmentor import MixedView, TrainingView, shrink_nearest
-from csrm_plugin.refine import DenseCRF, PixelAdaptiveRefinement, build_refinement, refinement_title
+from csrm_plugin.models.segmentors.views import MixedView, TrainingView
+from csrm_plugin.refine import DenseCRF, PixelAdaptiveRefinement
 from csrm_plugin.utils import UserError
-
-
-@dataclass
-class PseudoLabelSettings:
-    """How CAMs become pseudo labels (Eq. 6).
-
-    Attributes:
-        fg_threshold (float): delta_fg, in 0..1.
-        bg_threshold (float): delta_bg, in 0..1, at most ``fg_threshold``.
-        refine (str | None): What looks at the picture: ``'crf'``, ``'par'`` in place of it, or ``'none'``.
-        crf (dict | None): Arguments of :class:`csrm_plugin.refine.DenseCRF`; None leaves dCRF out.
-        par (dict | None): Arguments of :class:`csrm_plugin.refine.PixelAdaptiveRefinement`; None is its defaults.
-    """
-
-    fg_threshold: float = 0.35
-    bg_threshold: float = 0.05
-    refine: str | None = 'crf'
-    crf: dict | None = field(default_factory=dict)
-    par: dict | None = field(default_factory=dict)
-
-    def __post_init__(self):
-        F.check_thresholds(self.fg_threshold, self.bg_threshold)
 
 
 @dataclass
@@ -95,11 +74,9 @@ class CSRM(TeacherStudent):
         representation_head (dict): Config of the representation branch.
         loss_c, loss_s (dict): Configs of the classification and the segmentation loss.
         loss_s2c, loss_u, loss_m (dict, optional): Configs of the mutual terms; None leaves a term out.
-        pseudo_label (dict, optional): See :class:`PseudoLabelSettings`.
+        pseudo_label (dict, optional): See :class:`PseudoLabelSettings`. All pixel losses work at the resolution that
+            its ``stride`` gives.
         reliability (dict, optional): See :class:`ReliabilitySettings`.
-        label_stride (int): Pixels of the input per pixel of the pseudo labels, in each direction; their refinement and
-            all pixel losses work at that resolution. 1, the paper's, is the resolution of the input; 2 makes a quarter
-            of the work of it.
         mix_prob (float): Probability that a picture receives classes of another one (ClassMix), in 0..1.
         mix_min_area (float): Classes whose pseudo label covers less than this share of the picture, in 0..1, are not
             pasted: a handful of pixels would still make the picture's label name the class. 0 in the paper.
@@ -109,7 +86,7 @@ class CSRM(TeacherStudent):
         init_cfg (dict, optional): Initialisation of the network.
 
     Attributes:
-        crf (DenseCRF | PixelAdaptiveRefinement | None): What refines the pseudo labels.
+        labeler (PseudoLabeler): What makes the pseudo labels.
         alpha (float): alpha_t in force; a hook lets it fall.
         sigma_s2c (float): sigma_s2c in force; a hook lets it rise.
         warmup_factor (float): Factor of the three mutual terms, 0 during the warm-up; set by a hook.
@@ -127,9 +104,8 @@ class CSRM(TeacherStudent):
 
     @classmethod
     def prediction_settings(cls, settings: dict) -> dict:
-        """Neither refinement nor bank takes part in a prediction; dCRF wants a package, and the bank much memory."""
-        pseudo_label = dict(settings.get('pseudo_label') or {}, refine='none', crf=None)
-        return dict(settings, pseudo_label=pseudo_label, bank_capacity=1)
+        """The bank takes no part in a prediction either, and it wants much memory."""
+        return dict(super().prediction_settings(settings), bank_capacity=1)
 
     def __init__(
         self,
@@ -144,7 +120,6 @@ class CSRM(TeacherStudent):
         loss_m: dict | None = None,
         pseudo_label: dict | None = None,
         reliability: dict | None = None,
-        label_stride: int = 1,
         mix_prob: float = 0.5,
         mix_min_area: float = 0.0,
         bank_capacity: int = 256,
@@ -165,14 +140,10 @@ class CSRM(TeacherStudent):
             init_cfg=init_cfg,
         )
         super().__init__(network, train_cfg, test_cfg, data_preprocessor, pretrained)
-        self.pseudo_label = PseudoLabelSettings(**(pseudo_label or {}))
         self.reliability = ReliabilitySettings(**(reliability or {}))
-        if label_stride < 1:
-            raise UserError(f'`model.label_stride` must be at least 1, but is {label_stride}.')
         for name, value in dict(mix_prob=mix_prob, mix_min_area=mix_min_area).items():
             if not 0 <= value <= 1:
                 raise UserError(f'`model.{name}` must be in 0..1, but is {value}.')
-        self.label_stride = label_stride
         self.mix_prob, self.mix_min_area = mix_prob, mix_min_area
         self.loss_c = MODELS.build(loss_c)
         self.loss_s = MODELS.build(loss_s)
@@ -187,26 +158,22 @@ class CSRM(TeacherStudent):
                 f'`model.cam_head.num_classes` ({self.student.cam_head.num_classes}).'
             )
         self.bank = MemoryBank(num_classes, embed_dims, bank_capacity)
-        self.crf = build_refinement(self.pseudo_label)
         self.align_corners = self.student.align_corners
+        self.labeler = self.build_labeler(pseudo_label)
         self.alpha = self.reliability.alpha
         self.sigma_s2c = self.reliability.sigma_s2c
         self.warmup_factor = 1.0
         self.warmup_iters = 0
-
-    @property
-    def refinement(self):
-        """What refines the pseudo labels, by the name that it has in every segmentor; see ``crf``."""
-        return self.crf
 
     def loss(self, inputs: Tensor, data_samples) -> dict:
         """The terms of Eq. 14 and their statistics, for normalised pictures (B, 3, H, W)."""
         targets = self.mix(self.weak_targets(inputs, data_samples))
         student = self.student.branches(targets.inputs, represent=self.loss_m is not None)
         seg_logits = self.student.upscale(student.seg, targets.pseudo_labels.shape[1:])
+        positions = self.picture_positions(student.cam, data_samples, inputs.shape[2:])
 
         losses = dict(
-            loss_c=self.loss_c(self.student.cam_head.classify(student.cam), targets.labels),
+            loss_c=self.loss_c(self.student.cam_head.classify(student.cam, positions), targets.labels),
             loss_s=self.loss_s(seg_logits, targets.pseudo_labels),
         )
         certain = targets.pseudo_labels != F.IGNORE_INDEX
@@ -238,7 +205,7 @@ class CSRM(TeacherStudent):
         if self.loss_m is not None:
             small = targets.rep.shape[2:]
             pseudo_labels, small_valid = (
-                shrink_nearest(value, small) for value in (targets.pseudo_labels, targets.valid)
+                F.shrink_nearest(value, small) for value in (targets.pseudo_labels, targets.valid)
             )
             terms_m = self.loss_m(
                 student.rep,
@@ -261,27 +228,21 @@ class CSRM(TeacherStudent):
     def weak_targets(self, inputs: Tensor, data_samples) -> Targets:
         """The teacher's view of the plain pictures (B, 3, H, W), and the pseudo labels made from its CAM."""
         labels = self.image_labels(data_samples, inputs.device)
-        size = tuple(length // self.label_stride for length in inputs.shape[2:])
-        valid = shrink_nearest(self.valid_pixels(inputs, data_samples), size)
+        size = self.labeler.size(inputs)
+        valid = F.shrink_nearest(self.valid_pixels(inputs, data_samples), size)
         probs = small_probs = rep = None
         if self.warmup_factor == 0:
-            cam = self.teacher.cam_head(self.teacher.extract_feat(inputs))
+            cam = self._teacher_cam(inputs)
         else:
             cam, seg, rep = self.teacher.branches(inputs, represent=self.loss_m is not None)
             probs = self.teacher.upscale(seg, size).softmax(dim=1)
             small_probs = seg.float().softmax(dim=1)
-        # Padding is no part of the picture: it must not set the maximum that the map is divided by.
-        cams = self.teacher.upscale(cam, size).masked_fill(~valid[:, None], 0)
-        pseudo_labels = F.cam_pseudo_labels(
-            self.pictures(inputs, size) if self.crf is not None else None,
-            F.normalize_cam(cams, labels=labels),
-            labels,
-            self.pseudo_label.fg_threshold,
-            self.pseudo_label.bg_threshold,
-            self.crf,
-        )
-        pseudo_labels[~valid] = F.IGNORE_INDEX
+        pseudo_labels = self.labeler.from_views(self._teacher_cam, inputs, labels, self.pictures, valid, known=cam)
         return Targets(inputs, labels, valid, pseudo_labels, probs, small_probs, rep)
+
+    def _teacher_cam(self, inputs: Tensor) -> Tensor:
+        """CAM (B, C, h, w) of the teacher for normalised pictures (B, 3, H, W)."""
+        return self.teacher.cam_head(self.teacher.extract_feat(inputs))
 
     @torch.no_grad()
     def mix(self, targets: Targets) -> Targets:
@@ -298,25 +259,10 @@ class CSRM(TeacherStudent):
         }
         return targets._replace(labels=torch.maximum(targets.labels, pasted.to(targets.labels)), **mixed)
 
-    @torch.no_grad()
-    def training_labels(self, picture, cam_logits: Tensor, labels: Tensor) -> Tensor:
-        """Pseudo labels (Eq. 6) of one picture, at its own size, see :meth:`WSSSSegmentor.training_labels`."""
-        labels = labels[None].float().cpu()
-        cams = F.normalize_cam(cam_logits[None].float().cpu(), labels=labels)
-        settings = self.pseudo_label
-        thresholds = settings.fg_threshold, settings.bg_threshold
-        return F.cam_pseudo_labels(picture[None], cams, labels, *thresholds, self.crf)[0]
-
     @property
     def training_note(self) -> str:
         """Settings of the pseudo labels and of ClassMix."""
-        settings, refined = self.pseudo_label, refinement_title(self.refinement)
-        if self.refinement is not None:
-            refined += f' with {self.refinement.iterations} iterations'
-        return (
-            f'teacher; fg_threshold {settings.fg_threshold:g}, bg_threshold {settings.bg_threshold:g} (between the '
-            f'two: hatched), {refined}; mix_prob {self.mix_prob:g}'
-        )
+        return f'teacher; {super().training_note}; mix_prob {self.mix_prob:g}'
 
     @torch.no_grad()
     def training_view(self, inputs: Tensor, data_samples) -> TrainingView:
@@ -327,15 +273,9 @@ class CSRM(TeacherStudent):
         finally:
             self.warmup_factor = factor
         mixed = self.mix(plain)
-        settings = self.pseudo_label
-        how = f'fg > {settings.fg_threshold:g}, bg < {settings.bg_threshold:g}, {refinement_title(self.refinement)}'
-        cam = self.teacher.cam_head(self.teacher.extract_feat(inputs))
+        cam = self.labeler.view(self._teacher_cam, inputs)
         view = MixedView(mixed.inputs, mixed.labels, mixed.pseudo_labels)
-        return TrainingView(cam, "teacher's CAM", plain.pseudo_labels, how, view)
-
-    def classify(self, cam: Tensor) -> Tensor:
-        """Class logits (B, C) of a CAM (B, C, h, w), as the head of the predicting network pools."""
-        return self.predictor.cam_head.classify(cam)
+        return TrainingView(cam, "teacher's CAM", plain.pseudo_labels, self.labeler.caption(), view)
 
     def _forward(self, inputs: Tensor, data_samples=None) -> CSRMOutputs:
         """All branches of the predicting network for normalised pictures (B, 3, H, W)."""

@@ -4,8 +4,9 @@ import torch.nn.functional as F
 from mmseg.registry import MODELS
 from torch import Tensor
 
+from csrm_plugin.functional import masked_mean
 from csrm_plugin.models.segmentors.cam_classifier import CAMClassifier
-from csrm_plugin.models.segmentors.wsss_segmentor import TrainingView
+from csrm_plugin.models.segmentors.views import TrainingView
 from csrm_plugin.utils import UserError
 
 
@@ -51,15 +52,20 @@ class PuzzleCAM(CAMClassifier):
 
     def loss(self, inputs: Tensor, data_samples) -> dict:
         """``loss_c`` of the whole pictures, ``loss_c_tiles`` of the merged maps, ``loss_re`` between the two."""
-        labels = self.image_labels(data_samples, inputs.device)
+        labels, size = self.image_labels(data_samples, inputs.device), inputs.shape[2:]
         whole = self._forward(inputs)
         merged = merge_tiles(self._forward(split_tiles(inputs, self.tiles)), self.tiles)
-        classify = self.classify
-        losses = dict(loss_c=self.loss_c(classify(whole), labels), loss_c_tiles=self.loss_c(classify(merged), labels))
+        positions, merged_positions = (self.picture_positions(cam, data_samples, size) for cam in (whole, merged))
+        losses = dict(
+            loss_c=self.loss_c(self.classify(whole, positions), labels),
+            loss_c_tiles=self.loss_c(self.classify(merged, merged_positions), labels),
+        )
         if merged.shape != whole.shape:  # tiles whose size is no multiple of the stride
             merged = F.interpolate(merged, whole.shape[2:], mode='bilinear', align_corners=self.align_corners)
         distance = (whole.float() - merged.float()).abs() * labels[:, :, None, None]
-        losses['loss_re'] = self.reconstruction_weight * distance.mean()
+        kept = None if positions is None else positions[:, None].expand_as(distance)
+        mean = distance.mean() if kept is None else masked_mean(distance, kept)
+        losses['loss_re'] = self.reconstruction_weight * mean
         return losses
 
     def training_view(self, inputs: Tensor, data_samples) -> TrainingView:

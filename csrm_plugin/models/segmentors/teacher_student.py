@@ -3,7 +3,7 @@
 import torch
 from mmengine.logging import print_log
 from mmseg.registry import MODELS
-from torch import Tensor
+from torch import Tensor, nn
 
 from csrm_plugin.models.segmentors.wsss_segmentor import WSSSSegmentor
 from csrm_plugin.utils import UserError
@@ -19,18 +19,25 @@ class TeacherStudent(WSSSSegmentor):
     Args:
         network (dict): Config of the network that both are.
         train_cfg (dict, optional): Unused.
-        test_cfg (dict, optional): ``network``: ``'teacher'`` (default) or ``'student'`` makes the predictions.
+        test_cfg (dict, optional): ``network``: ``'teacher'`` (default) or ``'student'`` makes the predictions;
+            ``pseudo_label``: see :class:`LabelRecipe`.
         data_preprocessor (dict, optional): Config of the data preprocessor.
         pretrained (None): See :class:`WSSSSegmentor`.
     """
 
     #: Keys of the settings that are dicts, for the check of `--cfg-options`.
-    SETTINGS = {'test_cfg': ('network',)}
+    SETTINGS = {'test_cfg': ('network', 'pseudo_label')}
 
-    def __init__(self, network, train_cfg=None, test_cfg=None, data_preprocessor=None, pretrained=None) -> None:
-        super().__init__(data_preprocessor=data_preprocessor, pretrained=pretrained)
-        self.train_cfg = train_cfg
-        self.test_cfg = dict(network='teacher') | (test_cfg or {})
+    def __init__(
+        self,
+        network: dict,
+        train_cfg: dict | None = None,
+        test_cfg: dict | None = None,
+        data_preprocessor: dict | None = None,
+        pretrained: None = None,
+    ) -> None:
+        test_cfg = dict(network='teacher') | (test_cfg or {})
+        super().__init__(data_preprocessor, train_cfg, test_cfg, pretrained=pretrained)
         if self.test_cfg['network'] not in ('teacher', 'student'):
             raise UserError(
                 f"`model.test_cfg.network` must be 'teacher' or 'student', but is {self.test_cfg['network']!r}."
@@ -42,9 +49,14 @@ class TeacherStudent(WSSSSegmentor):
         self.train()
 
     @property
-    def predictor(self):
+    def predictor(self) -> nn.Module:
         """The network that makes the predictions."""
         return getattr(self, self.test_cfg['network'])
+
+    @property
+    def cam_network(self) -> nn.Module:
+        """The network that makes the predictions."""
+        return self.predictor
 
     def init_weights(self) -> None:
         """Initialise the student, and the teacher equal to it."""

@@ -1,15 +1,17 @@
 """What all segmentors that learn from image-level labels share."""
 
-from typing import NamedTuple
-
 import torch
 import torch.distributed as dist
 from mmengine.structures import LabelData, PixelData
 from mmseg.models.segmentors import BaseSegmentor
 from mmseg.models.utils import resize
 from mmseg.structures import SegDataSample
-from torch import Tensor
+from torch import Tensor, nn
 
+from csrm_plugin import functional as F
+from csrm_plugin.models.segmentors.label_recipe import LabelRecipe, read_recipe
+from csrm_plugin.models.segmentors.pseudo_labeler import PseudoLabeler, PseudoLabelSettings
+from csrm_plugin.models.segmentors.views import TrainingView
 from csrm_plugin.utils import UserError
 
 
@@ -17,57 +19,53 @@ class NonFiniteLossError(UserError, FloatingPointError):
     """A loss is NaN or infinite; the weights have not been touched by it."""
 
 
-class MixedView(NamedTuple):
-    """What a model learns from where it mixes the pictures of a batch.
-
-    Attributes:
-        inputs (Tensor): (B, 3, H, W), float: normalised pictures.
-        labels (Tensor): (B, C), 0/1: the image-level labels after mixing.
-        pseudo_labels (Tensor): (B, h, w), int64, 255 uncertain.
-    """
-
-    inputs: Tensor
-    labels: Tensor
-    pseudo_labels: Tensor
-
-
-class TrainingView(NamedTuple):
-    """What a model makes of a training batch, for drawing; see :meth:`WSSSSegmentor.training_view`.
-
-    Attributes:
-        cam (Tensor): (B, C, h', w'), float: CAM before ReLU, or after it.
-        whose (str): What the CAM is, for a caption, as in ``"teacher's CAM"``.
-        pseudo_labels (Tensor | None): (B, h, w), int64, 255 uncertain: made from CAMs; None where there are none.
-        how (str): How they are made, in a few words, for a caption.
-        mixed (MixedView | None): Where the model mixes pictures.
-        tiles (int | None): Into how many tiles per side the model cuts pictures.
-    """
-
-    cam: Tensor
-    whose: str = 'CAM'
-    pseudo_labels: Tensor | None = None
-    how: str = ''
-    mixed: MixedView | None = None
-    tiles: int | None = None
+#: Statistics that a model may return from ``loss`` beside its losses; those of its own have other names. What is there
+#: is logged, and :class:`csrm_plugin.engine.hooks.CollapseAlarmHook` judges it. All are shares in 0..1.
+STATISTICS = {
+    'reliable/s': 'pixels with a certain pseudo label',
+    'pseudo/foreground': 'pixels with a certain pseudo label of a class',
+    'student/foreground': 'pixels that the network in training takes for a class',
+    'contrast/chance': 'contrastive loss over that of equal similarities',
+}
 
 
 class WSSSSegmentor(BaseSegmentor):
-    """Base of the segmentors: labels and padding of a batch, predictions, and a stop before a non-finite update.
+    """Base of the segmentors that learn from image-level labels, and the contract that the package holds to.
 
-    What :meth:`predict` puts into each data sample (h, w is the picture's original size):
+    What a method must bring: ``extract_feat`` and a ``cam_head`` (or a ``cam_network`` that has both), ``loss``, and
+    ``predict`` where it predicts more than CAMs. Everything else has a default here:
 
-    - ``cam_logits``: PixelData (C, h, w), float, the CAM before ReLU;
-    - ``pred_image_labels``: LabelData with ``scores`` (C,), float, in 0..1;
-    - ``seg_logits`` (K, h, w), ``pred_sem_seg`` (1, h, w), where the model has a segmentation;
-    - ``propagated_cam``: PixelData (C, h, w), float32, in 0..1, of all classes, where the model propagates its CAMs;
-    - ``affinity``: PixelData (1, n, n), float, in 0..1, with ``grid`` (rows, columns), n = rows * columns, where the
-      model says which positions of the network's input belong together: for scores only.
+    - *Training*: ``loss`` returns scalars whose names hold ``loss`` for what is added up, and other names for what is
+      logged only, among them those of :data:`STATISTICS` where they apply. Hooks set ``warmup_factor`` (0 during the
+      warm-up, then 1) and ``warmup_iters`` where a model has them, and call ``update_teacher`` where it has one.
+    - *Pseudo labels*: a model that learns from some sets ``labeler``, which makes, names and draws them.
+    - *Drawing*: :meth:`training_view`, :attr:`training_note`, :meth:`training_labels`.
+    - *Predicting*: :meth:`predict` puts into each data sample (h, w is the picture's original size)
+
+      - ``cam_logits``: PixelData (C, h, w), float, the CAM before ReLU;
+      - ``pred_image_labels``: LabelData with ``scores`` (C,), float, in 0..1;
+      - ``pseudo_label`` (metainfo): what its labels are made from, see :class:`LabelRecipe`;
+      - ``seg_logits`` (K, h, w), ``pred_sem_seg`` (1, h, w), where the model has a segmentation;
+      - ``propagated_cam``: PixelData (C, h, w), float32, in 0..1, of all classes, where the model propagates its CAMs;
+      - ``affinity``: PixelData (1, n, n), float, in 0..1, with ``grid`` (rows, columns), n = rows * columns, where the
+        model says which positions of the network's input belong together: for scores only.
+    - *Scores*: :attr:`segmentation_note`, :attr:`prediction_views`, :meth:`label_recipe_of`.
+    - *Loading for predictions*: :meth:`prediction_settings`.
 
     Args:
         data_preprocessor (dict, optional): Config of the data preprocessor.
+        train_cfg (dict, optional): Unused.
+        test_cfg (dict, optional): How predictions are made. ``pseudo_label``: see :class:`LabelRecipe`.
         init_cfg (dict, optional): Initialisation.
         pretrained (None): The host's ``init_model`` gives every model this parameter, with None.
     """
+
+    #: Keys of the settings that are dicts, for the check of `--cfg-options`.
+    SETTINGS = {'test_cfg.pseudo_label': LabelRecipe}
+    #: Settings of the pseudo labels that are not those of :class:`PseudoLabelSettings`.
+    PSEUDO_LABEL: dict = {}
+    #: What makes the pseudo labels that the model learns from; None where it learns from none.
+    labeler: PseudoLabeler | None = None
 
     align_corners = False
     #: Whether the first pseudo labels of a training without a trained classifier (``load_from``) are noise.
@@ -77,15 +75,30 @@ class WSSSSegmentor(BaseSegmentor):
     def prediction_settings(cls, settings: dict) -> dict:
         """Settings of a model of this class that only predicts: without what takes part in the training alone.
 
+        The refinement of pseudo labels is left out: dCRF wants a package.
+
         Args:
             settings (dict): ``model`` of a config, as a plain dict; stays as it is.
         """
-        return settings
+        if 'pseudo_label' not in cls.SETTINGS:
+            return settings
+        return dict(settings, pseudo_label=dict(settings.get('pseudo_label') or {}, refine='none', crf=None))
+
+    @classmethod
+    def label_recipe_of(cls, test_cfg: dict | None) -> LabelRecipe:
+        """What the labels of a model with this ``test_cfg`` are made from, unless told otherwise."""
+        test_cfg = test_cfg or {}
+        return read_recipe(test_cfg.get('pseudo_label'), cls._default_recipe(test_cfg))
+
+    @classmethod
+    def _default_recipe(cls, test_cfg: dict) -> LabelRecipe:
+        """The recipe of a ``test_cfg`` that has no section ``pseudo_label``: the segmentation."""
+        return LabelRecipe('seg')
 
     @property
     def training_note(self) -> str:
         """What :meth:`training_view` stands on, in one line; empty where there is nothing to say."""
-        return ''
+        return '' if self.labeler is None else self.labeler.note()
 
     @property
     def segmentation_note(self) -> str | None:
@@ -104,13 +117,32 @@ class WSSSSegmentor(BaseSegmentor):
         """
         return None
 
-    def __init__(self, data_preprocessor=None, init_cfg=None, pretrained=None) -> None:
+    @property
+    def cam_network(self) -> nn.Module:
+        """The network that predicts, with ``extract_feat`` and ``cam_head``; the model itself where it is but one."""
+        return self
+
+    def __init__(
+        self,
+        data_preprocessor: dict | None = None,
+        train_cfg: dict | None = None,
+        test_cfg: dict | None = None,
+        init_cfg: dict | None = None,
+        pretrained: None = None,
+    ) -> None:
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         if pretrained is not None:
             raise UserError(
                 f'`model.pretrained` is {pretrained!r}, but nothing reads it: name the weights in '
                 '`model.backbone.init_cfg`, or a whole checkpoint in `load_from`.'
             )
+        self.train_cfg, self.test_cfg = train_cfg, test_cfg or {}
+        self.label_recipe_of(self.test_cfg)  # a wrong one is an error now, not at the first validation
+
+    def build_labeler(self, pseudo_label: dict | None) -> PseudoLabeler:
+        """What makes pseudo labels as ``model.pseudo_label`` says, with the defaults of this class."""
+        settings = PseudoLabelSettings(**{**self.PSEUDO_LABEL, **(pseudo_label or {})})
+        return PseudoLabeler(settings, self.align_corners)
 
     def parse_losses(self, losses: dict) -> tuple[Tensor, dict]:
         """As the host, but a total that is not finite stops the run before the weights are touched.
@@ -143,13 +175,23 @@ class WSSSSegmentor(BaseSegmentor):
     @staticmethod
     def valid_pixels(inputs: Tensor, data_samples: list[SegDataSample]) -> Tensor:
         """Where the batch (B, 3, H, W) holds a picture and not padding: (B, H, W), bool."""
-        valid = inputs.new_ones((len(inputs), *inputs.shape[2:]), dtype=torch.bool)
-        for row, sample in zip(valid, data_samples):
-            left, right, top, bottom = sample.metainfo.get('padding_size', (0, 0, 0, 0))
-            height, width = row.shape
-            row[:top] = row[height - bottom :] = False
-            row[:, :left] = row[:, width - right :] = False
-        return valid
+        return _valid_pixels(data_samples, inputs.shape[2:], inputs.device)
+
+    @staticmethod
+    def picture_positions(cam: Tensor, data_samples: list[SegDataSample] | None, size) -> Tensor | None:
+        """Positions of a CAM that hold a picture: class scores are pooled over those, for padding is no part of it.
+
+        Args:
+            cam (Tensor): (B, C, h, w).
+            data_samples (list[SegDataSample], optional): Of the same pictures.
+            size (tuple[int, int]): Height and width of the network's input.
+
+        Returns:
+            Tensor | None: (B, h, w), bool; None where no picture of the batch is padded.
+        """
+        if data_samples is None or not any(any(_padding(sample)) for sample in data_samples):
+            return None
+        return F.inside(_valid_pixels(data_samples, size, cam.device), tuple(cam.shape[2:]))
 
     def pictures(self, inputs: Tensor, size=None) -> Tensor:
         """The pictures (B, H, W, 3), uint8, RGB, that the normalised inputs were made from, shrunk to ``size``."""
@@ -177,7 +219,7 @@ class WSSSSegmentor(BaseSegmentor):
         restored = []
         for row, sample in zip(maps, data_samples):
             meta = sample.metainfo
-            left, right, top, bottom = meta.get('img_padding_size', meta.get('padding_size', (0, 0, 0, 0)))
+            left, right, top, bottom = _padding(sample)
             row = row[:, top : row.shape[1] - bottom, left : row.shape[2] - right]
             if meta.get('flip'):
                 row = row.flip(2 if meta.get('flip_direction', 'horizontal') == 'horizontal' else 1)
@@ -185,20 +227,30 @@ class WSSSSegmentor(BaseSegmentor):
             restored.append(resize(row[None], size, mode='bilinear', align_corners=self.align_corners)[0])
         return restored
 
-    def classify(self, cam: Tensor) -> Tensor:
-        """Class logits (B, C), float32, of a CAM (B, C, h, w): the mean over the positions; its head's, where one is.
+    def classify(self, cam: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Class logits (B, C), float32, of a CAM (B, C, h, w), as the CAM head pools; ``valid`` (B, h, w) are pooled.
 
         The class scores of all predictions, tiles put together again included, are the sigmoid of this.
         """
-        return cam.float().mean(dim=(2, 3))
+        return self.cam_network.cam_head.classify(cam, valid)
+
+    def _forward(self, inputs: Tensor, data_samples=None) -> Tensor:
+        """CAM (B, C, h, w), float, any range, of normalised pictures (B, 3, H, W)."""
+        return self.cam_network.cam_head(self.cam_network.extract_feat(inputs))
+
+    def predict(self, inputs: Tensor, data_samples: list[SegDataSample] | None = None) -> list[SegDataSample]:
+        """Data samples with what the class says; here CAMs and class scores."""
+        return self.add_predictions(data_samples, inputs.shape[2:], self._forward(inputs))
 
     def add_predictions(self, data_samples, size, cam: Tensor, seg_logits: Tensor | None = None):
         """Put CAM (B, C, h, w) and segmentation logits (B, K, h, w) into the data samples; ``size`` is the input's."""
         if data_samples is None:
             data_samples = [SegDataSample() for _ in cam]
-        scores = self.classify(cam).sigmoid()
+        scores = self.classify(cam, self.picture_positions(cam, data_samples, size)).sigmoid()
+        recipe = self.label_recipe_of(self.test_cfg).as_dict()
         maps = resize(cam.float(), size, mode='bilinear', align_corners=self.align_corners)
         for sample, row, score in zip(data_samples, self.restore(maps, data_samples), scores):
+            sample.set_metainfo(dict(pseudo_label=recipe))
             sample.set_field(PixelData(data=row), 'cam_logits', dtype=PixelData)
             sample.set_field(LabelData(scores=score), 'pred_image_labels', dtype=LabelData)
         if seg_logits is not None:
@@ -209,7 +261,7 @@ class WSSSSegmentor(BaseSegmentor):
         return data_samples
 
     def training_labels(self, picture, cam_logits: Tensor, labels: Tensor) -> Tensor | None:
-        """The pseudo labels that this model would learn from, for drawing them.
+        """The pseudo labels that this model would learn from, but from one CAM at the picture's size; for drawing them.
 
         Args:
             picture (np.ndarray): (H, W, 3), uint8, RGB.
@@ -219,7 +271,9 @@ class WSSSSegmentor(BaseSegmentor):
         Returns:
             Tensor | None: (H, W), int64, 255 uncertain; None for a model that learns from no pseudo labels.
         """
-        return None
+        if self.labeler is None:
+            return None
+        return self.labeler(cam_logits[None].float().cpu(), labels[None].float().cpu(), picture[None])[0]
 
     def training_view(self, inputs: Tensor, data_samples: list[SegDataSample]) -> TrainingView | None:
         """What this model makes of a batch, for drawing; called in eval mode, without gradient.
@@ -238,8 +292,18 @@ class WSSSSegmentor(BaseSegmentor):
         raise UserError(f'{type(self).__name__} has no segmentation branch; it gives CAMs (`predict`).')
 
 
-def shrink_nearest(maps: Tensor, size) -> Tensor:
-    """Resize maps (B, H, W) of labels or a mask, of any dtype, to ``size`` (h, w) with nearest neighbours."""
-    if tuple(maps.shape[1:]) == tuple(size):
-        return maps
-    return resize(maps[:, None].float(), tuple(size), mode='nearest')[:, 0].to(maps.dtype)
+def _padding(sample: SegDataSample) -> tuple[int, int, int, int]:
+    """Pixels of padding of a picture: left, right, top, bottom."""
+    meta = sample.metainfo
+    return meta.get('img_padding_size', meta.get('padding_size', (0, 0, 0, 0)))
+
+
+def _valid_pixels(data_samples: list[SegDataSample], size, device) -> Tensor:
+    """Where pictures of ``size`` (H, W) are no padding: (B, H, W), bool."""
+    height, width = size
+    valid = torch.ones((len(data_samples), height, width), dtype=torch.bool, device=device)
+    for row, sample in zip(valid, data_samples):
+        left, right, top, bottom = _padding(sample)
+        row[:top] = row[height - bottom :] = False
+        row[:, :left] = row[:, width - right :] = False
+    return valid

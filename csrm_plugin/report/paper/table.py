@@ -132,7 +132,7 @@ def _origin_name(card) -> str:
     method, source = settings.get('model.type') or card['stage'], card['context'].get('source')
     if source != 'cam':
         return method
-    own = settings.get('test_evaluator.pseudo_label.source', 'cam')
+    own = settings.get('model.test_cfg.pseudo_label.source', 'cam')
     return 'CAM of the classifier' if own == 'cam' else f'CAM of {method}'
 
 

@@ -25,4 +25,5 @@ model = dict(
     backbone=backbone,
     cam_head=cam_head,
     loss_c=dict(type='MultiLabelSoftMarginLoss'),
+    test_cfg=dict(pseudo_label=dict(source='cam', threshold=0.35)),
 )

@@ -29,4 +29,5 @@ model = dict(
     ),
     cam_head=dict(type='CAMHead', in_channels=2048, num_classes=num_classes),
     loss_c=dict(type='MultiLabelSoftMarginLoss'),
+    test_cfg=dict(pseudo_label=dict(source='cam', threshold=0.35)),
 )

@@ -24,4 +24,5 @@ model = dict(
     ),
     cam_head=dict(type='CAMHead', in_channels=128, num_classes=6),
     loss_c=dict(type='MultiLabelSoftMarginLoss'),
+    test_cfg=dict(pseudo_label=dict(source='cam', threshold=0.35)),
 )

@@ -20,6 +20,7 @@ model = dict(
     loss_u=dict(type='SegmentationConsistencyLoss', loss_weight=1.0),
     loss_m=dict(type='PixelContrastLoss', loss_weight=1.0),
     pseudo_label=dict(fg_threshold=0.35, bg_threshold=0.05, crf=dict(workers=4)),
+    test_cfg=dict(network='teacher', pseudo_label=dict(source='seg')),
     reliability=dict(alpha=0.2, sigma_s2c=0.1),
     bank_capacity=256,  # keys per class
 )

@@ -46,8 +46,6 @@ model = dict(
     loss_feature=dict(type='FeatureMutualLoss', temperature=0.05, loss_weight=0.1),
     loss_pixel=dict(type='PixelMutualLoss', loss_weight=0.1),
     view_scale=0.3,  # of the second view
-    cam_scales=(0.5, 1.0, 1.5),  # of the CAMs that pseudo labels are made from
-    cam_flip=True,
     radius=8,  # of affinities, in positions of the last feature map
     pseudo_label=dict(
         fg_threshold=0.55,
@@ -55,6 +53,14 @@ model = dict(
         refine='par',
         par=dict(dilations=(1, 2, 4, 8, 12, 24), iterations=10),
         stride=2,  # pixels of the input per pixel of the labels
+        scales=(0.5, 1.0, 1.5),  # of the CAMs that the labels are made from
+        flip=True,
     ),
-    test_cfg=dict(scales=(0.5, 1.0, 1.5), flip=True, threshold=0.35, power=2),
+    test_cfg=dict(
+        scales=(0.5, 1.0, 1.5),
+        flip=True,
+        threshold=0.35,
+        power=2,
+        pseudo_label=dict(source='propagated', threshold=0.35),
+    ),
 )

@@ -12,10 +12,14 @@ model = dict(
     loss_instance=dict(type='InstanceMutualLoss', similarity_weight=0.1, loss_weight=0.1),
     loss_feature=dict(type='FeatureMutualLoss', temperature=0.05, loss_weight=0.1),
     loss_pixel=dict(type='PixelMutualLoss', loss_weight=0.1),
-    pseudo_label=dict(fg_threshold=0.55, bg_threshold=0.35, refine='par', stride=2),
+    pseudo_label=dict(fg_threshold=0.55, bg_threshold=0.35, refine='par', stride=2, scales=(0.5, 1.0, 1.5), flip=True),
     view_scale=0.3,
-    cam_scales=(0.5, 1.0, 1.5),
-    cam_flip=True,
     radius=8,
-    test_cfg=dict(scales=(0.5, 1.0, 1.5), flip=True, threshold=0.35, power=2),
+    test_cfg=dict(
+        scales=(0.5, 1.0, 1.5),
+        flip=True,
+        threshold=0.35,
+        power=2,
+        pseudo_label=dict(source='propagated', threshold=0.35),
+    ),
 )

@@ -14,5 +14,5 @@ custom_hooks = [
     dict(type='MeanTeacherHook'),
     dict(type='CollapseAlarmHook'),
 ]
-val_evaluator = dict(type='WSSSMetric', pseudo_label=dict(source='seg'))
+val_evaluator = dict(type='WSSSMetric')
 test_evaluator = val_evaluator

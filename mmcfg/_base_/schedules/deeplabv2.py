@@ -12,5 +12,5 @@ param_scheduler = [dict(type='PolyLR', power=0.9, by_epoch=False)]
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=10000, val_interval=2000)
 log_processor = dict(by_epoch=False)
 default_hooks = dict(checkpoint=dict(by_epoch=False, interval=2000))
-val_evaluator = dict(type='WSSSMetric', pseudo_label=dict(source='seg'))
+val_evaluator = dict(type='WSSSMetric')
 test_evaluator = val_evaluator

@@ -6,5 +6,5 @@ optim_wrapper = dict(
 )
 param_scheduler = [dict(type='PolyLR', power=0.9, by_epoch=True, convert_to_iter_based=True)]
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=50, val_interval=5)
-val_evaluator = dict(type='WSSSMetric', pseudo_label=dict(source='seg'))
+val_evaluator = dict(type='WSSSMetric')
 test_evaluator = val_evaluator

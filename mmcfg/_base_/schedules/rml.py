@@ -21,5 +21,5 @@ param_scheduler = [
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=7, val_interval=1)
 # Classification alone at first: the CAMs that the three levels compare have to be there before.
 custom_hooks = [dict(type='WarmupHook', iters=2000)]
-val_evaluator = dict(type='WSSSMetric', pseudo_label=dict(source='propagated', threshold=0.35))
+val_evaluator = dict(type='WSSSMetric')
 test_evaluator = val_evaluator

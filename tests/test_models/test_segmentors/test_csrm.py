@@ -8,8 +8,7 @@ from mmengine.optim import OptimWrapper
 
 from csrm_plugin import functional as F
 from csrm_plugin.config.load import load_config
-from csrm_plugin.models.segmentors import NonFiniteLossError
-from csrm_plugin.models.segmentors.csrm import PseudoLabelSettings
+from csrm_plugin.models.segmentors import NonFiniteLossError, PseudoLabelSettings
 from csrm_plugin.refine import PixelAdaptiveRefinement, build_refinement
 from csrm_plugin.utils import UserError
 
@@ -154,7 +153,7 @@ class TestTraining:
         assert losses['reliable/u'].item() == pytest.approx(0.5, abs=0.01)
 
     def test_label_stride_makes_targets_at_a_smaller_size(self, build, make_batch):
-        model = build('CSRM', label_stride=2)
+        model = build('CSRM', pseudo_label=dict(fg_threshold=0.6, bg_threshold=0.3, crf=None, stride=2))
         inputs, samples = prepare(model, make_batch((32, 32), (16, 32)))
         targets = model.weak_targets(inputs, samples)
         assert targets.pseudo_labels.shape == targets.valid.shape == (2, 16, 16)
@@ -163,8 +162,8 @@ class TestTraining:
         losses = model.loss(inputs, samples)
         total(losses).backward()
         assert all(losses[name] > 0 for name in ('loss_c', 'loss_s', *MUTUAL))
-        with pytest.raises(UserError, match=r'`model\.label_stride`.*0'):
-            build('CSRM', label_stride=0)
+        with pytest.raises(UserError, match=r'`model\.pseudo_label\.stride`.*0'):
+            build('CSRM', pseudo_label=dict(stride=0))
 
     def test_autocast_gives_finite_float32_losses_near_the_exact_ones(self, build, make_batch):
         model = build('CSRM')
@@ -340,10 +339,10 @@ class TestPictures:
                 self.images, self.num_labels = images, num_labels
                 return labels
 
-        model.crf = Recorder()
+        model.labeler.refinement = Recorder()
         model.loss(*prepare(model, batch))
-        assert torch.from_numpy(model.crf.images).equal(raw.flip(1).permute(0, 2, 3, 1))
-        assert model.crf.num_labels == [3, 3, 3, 3]
+        assert torch.from_numpy(model.labeler.refinement.images).equal(raw.flip(1).permute(0, 2, 3, 1))
+        assert model.labeler.refinement.num_labels == [3, 3, 3, 3]
 
 
 class TestPixelAdaptiveRefinement:
@@ -364,17 +363,17 @@ class TestPixelAdaptiveRefinement:
         log_vars = model.train_step(make_batch(), OptimWrapper(optimizer))
         assert torch.isfinite(log_vars['loss']) and log_vars['reliable/s'] > 0
         assert any(not value.equal(old) for value, old in zip(model.student.parameters(), before))
-        assert not any(name.startswith('crf') for name in model.state_dict())
+        assert not any(name.startswith('labeler') for name in model.state_dict())
 
     def test_sees_pictures_and_refines_scores(self, model, make_batch):
         batch = make_batch()
         raw = torch.stack(batch['inputs'])
         seen = []
-        model.crf.register_forward_pre_hook(lambda _, args: seen.append(args))
+        model.labeler.refinement.register_forward_pre_hook(lambda _, args: seen.append(args))
         targets = model.weak_targets(*prepare(model, batch))
         ((images, scores),) = seen
         assert images.equal(raw.flip(1)) and scores.shape == (4, 2 + 2, 32, 32)
-        refined = model.crf(images, scores)
+        refined = model.labeler.refinement(images, scores)
         by_fg = refined[:, 2:].amax(dim=1) > refined[:, 0]
         assert by_fg.equal((targets.pseudo_labels > 0) & (targets.pseudo_labels != 255))
         unrefined = scores[:, 2:].amax(dim=1) > scores[:, 0]
@@ -385,7 +384,7 @@ class TestPixelAdaptiveRefinement:
         cam, labels = torch.rand(4, 20, 30), torch.tensor([0.0, 1, 0, 1])
         result = model.training_labels(picture, cam, labels)
         cams = F.normalize_cam(cam[None], labels=labels[None])
-        expected = F.cam_pseudo_labels(picture[None], cams, labels[None], 0.6, 0.3, model.crf)[0]
+        expected = F.cam_pseudo_labels(picture[None], cams, labels[None], 0.6, 0.3, model.labeler.refinement)[0]
         assert result.equal(expected) and set(result.unique().tolist()) <= {0, 2, 4, 255}
 
     def test_one_option_is_enough(self, root):
@@ -402,8 +401,8 @@ class TestPixelAdaptiveRefinement:
             load_config(str(root / 'mmcfg' / 'csrm_demo.py'), {f'model.pseudo_label.{key}': 3})
 
     def test_none(self, build):
-        assert build('CSRM', pseudo_label=dict(refine='none')).crf is None
-        assert build('CSRM', pseudo_label=dict(crf=None)).refinement is None
+        assert build('CSRM', pseudo_label=dict(refine='none')).labeler.refinement is None
+        assert build('CSRM', pseudo_label=dict(crf=None)).labeler.refinement is None
 
 
 class TestPrediction:
@@ -460,5 +459,5 @@ class TestSettings:
 
     def test_crf_is_on_by_default(self, build):
         pytest.importorskip('pydensecrf')
-        assert build('CSRM', pseudo_label=None).crf.label_confidence == 0.7
-        assert build('CSRM', pseudo_label=dict(crf=dict(iterations=3))).crf.iterations == 3
+        assert build('CSRM', pseudo_label=None).labeler.refinement.label_confidence == 0.7
+        assert build('CSRM', pseudo_label=dict(crf=dict(iterations=3))).labeler.refinement.iterations == 3

@@ -9,7 +9,6 @@ from mmengine.optim import OptimWrapper
 from mmseg.registry import MODELS
 
 from csrm_plugin import functional as F
-from csrm_plugin.models.segmentors.rml import inside, scaled
 from csrm_plugin.utils import UserError
 
 LEVELS = ('loss_instance', 'loss_feature', 'loss_pixel')
@@ -17,7 +16,7 @@ STATISTICS = dict(
     loss_instance={'equivariance', 'prototype_cosine'},
     loss_feature={'context_distance', 'context_kl'},
     loss_pixel={'affinity_distance', 'affinity_kl', 'affinity/same', 'affinity/other'}
-    | {'reliable/pixels', 'reliable/pairs', 'pseudo/foreground'},
+    | {'reliable/s', 'reliable/pairs', 'pseudo/foreground'},
 )
 PREPROCESSOR = dict(
     type='SegDataPreProcessor',
@@ -176,7 +175,7 @@ class TestTraining:
         distance = F.affinity_loss(affinity, F.pair_labels(positions, 2))
         divergence = F.mutual_affinity_kl(F.resize_affinity(affinity, (4, 4), (2, 2)), small_affinity)
         torch.testing.assert_close(losses['loss_pixel'], 0.1 * (distance + divergence))
-        assert losses['reliable/pixels'].item() == pytest.approx((pseudo != 255).float().mean().item())
+        assert losses['reliable/s'].item() == pytest.approx((pseudo != 255).float().mean().item())
         assert losses['pseudo/foreground'].item() == pytest.approx(
             ((pseudo > 0) & (pseudo < 255)).float().mean().item()
         )
@@ -217,7 +216,7 @@ class TestTraining:
         if sum(hot) < 2:
             assert losses['prototype_cosine'] == 0
         if sum(hot) == 0:
-            assert losses['loss_instance'] == 0 and losses['pseudo/foreground'] == 0 and losses['reliable/pixels'] == 1
+            assert losses['loss_instance'] == 0 and losses['pseudo/foreground'] == 0 and losses['reliable/s'] == 1
 
     @pytest.mark.parametrize('sign', [-1.0, 0.0])
     def test_cams_that_are_negative_or_zero_give_no_nan(self, build_rml, make_batch, sign):
@@ -234,13 +233,6 @@ class TestTraining:
         losses = model.loss(*prepare(model, make_batch()))
         total(losses).backward()
         assert losses['affinity_distance'] == 0 and losses['reliable/pairs'] == 0 and lacking(model) == []
-
-    def test_scaled_pictures_go_from_edge_to_edge(self):
-        ramp = torch.linspace(0, 1, 37)[:, None].expand(1, 3, 37, 29)
-        small = scaled(ramp, 0.3)
-        assert small.shape == (1, 3, 11, 9)
-        torch.testing.assert_close(small + small.flip(2), torch.ones_like(small))
-        assert scaled(ramp, 0.5).shape == (1, 3, 18, 14) and scaled(ramp[..., :1, :1], 0.3).shape == (1, 3, 1, 1)
 
     @pytest.mark.parametrize('size', [(37, 29), (24, 40)])
     def test_odd_sizes(self, build_rml, make_batch, size):
@@ -311,10 +303,10 @@ class TestTraining:
 
 
 class TestPadding:
-    def padded(self, build_rml, make_batch):
+    def padded(self, build_rml, make_batch, **changes):
         # One stage: bringing another to its size would mix padding into its neighbours.
         context_head = dict(type='ContextHead', in_channels=[16], in_index=[1], channels=3)
-        model = build_rml(context_head=context_head).eval()
+        model = build_rml(context_head=context_head, **changes).eval()
         batch = make_batch((32, 32), (32, 16))
         inputs, samples = prepare(model, batch)
         valid = model.valid_pixels(inputs, samples)
@@ -325,7 +317,7 @@ class TestPadding:
         model, inputs, samples, valid = self.padded(build_rml, make_batch)
         plain = model.backbone.forward
         # Without a refinement: it looks at pictures. Labels are made from whole positions of the maps.
-        model.refinement = None
+        model.labeler.refinement = None
 
         def run(value):
             def forward(x):
@@ -353,7 +345,7 @@ class TestPadding:
     def test_a_picture_smaller_than_half_a_position_has_finite_losses(self, build_rml, make_batch, pooling):
         model = build_rml(cam_head=dict(RML['cam_head'], pooling=pooling))
         inputs, samples = prepare(model, make_batch((32, 32), (3, 20)))
-        kept = inside(model.valid_pixels(inputs, samples), (4, 4))
+        kept = F.inside(model.valid_pixels(inputs, samples), (4, 4))
         assert kept[0].all() and kept[1].nonzero().tolist() == [[0, 0], [0, 1]]  # covers them most
         losses = model.loss(inputs, samples)
         assert all(value.isfinite() for value in losses.values())
@@ -372,12 +364,12 @@ class TestPadding:
         assert given['loss_pixel'].equal(expected.flatten(1))
 
     def test_padding_does_not_set_the_maximum_of_a_cam(self, build_rml, make_batch, monkeypatch):
-        model, inputs, _, valid = self.padded(build_rml, make_batch)
-        model.refinement = None
+        settings = dict(refine='none', scales=(1.0,), flip=False)
+        model, inputs, _, valid = self.padded(build_rml, make_batch, pseudo_label=settings)
         cam = torch.zeros(2, 4, 16, 16)
         cam[..., :8] = 1
         cam[1, ..., 8:] = 100
-        monkeypatch.setattr(model, 'multi_scale_cam', lambda *_: cam)
+        monkeypatch.setattr(model, '_forward', lambda *_: cam)
         labels = torch.tensor([[1.0, 0, 0, 0], [0, 0, 1.0, 0]])
         pseudo = model.pseudo_labels(inputs, labels, valid)
         assert pseudo[0, :, :8].eq(1).all() and pseudo[0, :, 8:].eq(0).all()
@@ -393,15 +385,15 @@ class TestPadding:
         assert not background[1, padding].any()
         pseudo = model.pseudo_labels(inputs, labels, valid)
         known = torch.cat([pseudo[0].flatten(), pseudo[1, :, :8].flatten()])
-        assert statistics['reliable/pixels'].item() == pytest.approx((known != 255).float().mean().item())
+        assert statistics['reliable/s'].item() == pytest.approx((known != 255).float().mean().item())
 
 
 class TestPseudoLabels:
     def test_worked_by_hand(self, build_rml, make_batch, monkeypatch):
         # One row of four label pixels; CAMs 1, 0.5, 0.3 and 0 of the only class.
-        model = build_rml(pseudo_label=dict(fg_threshold=0.55, bg_threshold=0.35, refine='none', stride=8))
+        model = build_rml(pseudo_label=dict(refine='none', stride=8, scales=(1.0,), flip=False))
         cam = torch.tensor([4.0, 2.0, 1.2, 0.0]).expand(1, 4, 4, 4)
-        monkeypatch.setattr(model, 'multi_scale_cam', lambda *_: cam)
+        monkeypatch.setattr(model, '_forward', lambda *_: cam)
         inputs = torch.zeros(1, 3, 32, 32)
         pseudo = model.pseudo_labels(inputs, torch.tensor([[0.0, 1, 0, 0]]), torch.ones(1, 32, 32, dtype=torch.bool))
         assert pseudo.tolist() == [[[2, 255, 0, 0]] * 4]
@@ -415,8 +407,10 @@ class TestPseudoLabels:
         model.eval()
         with torch.no_grad():
             cams = F.normalize_cam(slow_multi_scale(model, inputs, (16, 16)), labels=labels)
-        expected = F.cam_pseudo_labels(model.pictures(inputs, (16, 16)), cams, labels, 0.55, 0.35, model.refinement)
-        assert (refine == 'none') == (model.refinement is None)
+        expected = F.cam_pseudo_labels(
+            model.pictures(inputs, (16, 16)), cams, labels, 0.55, 0.35, model.labeler.refinement
+        )
+        assert (refine == 'none') == (model.labeler.refinement is None)
         assert pseudo.dtype == torch.int64 and (pseudo == expected).float().mean() > 0.99
         assert len(pseudo.unique()) > 2
 
@@ -443,20 +437,6 @@ def slow_multi_scale(model, inputs, size):
 
 
 class TestPrediction:
-    def test_multi_scale_cam_equals_slow_loop(self, build_rml):
-        model = build_rml().eval()
-        inputs = torch.randn(2, 3, 32, 32)
-        expected = slow_multi_scale(model, inputs, (5, 7))
-        torch.testing.assert_close(model.multi_scale_cam(inputs, (5, 7), (0.5, 1.0, 1.5), True), expected)
-        known = model.view(inputs).cam
-        torch.testing.assert_close(model.multi_scale_cam(inputs, (5, 7), (0.5, 1.0, 1.5), True, known), expected)
-
-    def test_a_mirrored_picture_has_the_mirrored_cam(self, build_rml):
-        model = build_rml().eval()
-        inputs = torch.randn(1, 3, 37, 29)
-        first, second = (model.multi_scale_cam(x, (9, 9), (0.3, 1.0), True) for x in (inputs, inputs.flip(3)))
-        torch.testing.assert_close(second, first.flip(3))
-
     @pytest.mark.parametrize('steps', [1, 2])
     def test_one_scale_without_flip_by_hand(self, build_rml, steps):
         model = build_rml(test_cfg=dict(scales=[1], flip=False, steps=steps, power=3.0)).eval()
@@ -533,7 +513,7 @@ class TestPrediction:
     def test_only_classes_that_the_classifier_sees(self, build_rml, monkeypatch):
         model = build_rml(test_cfg=dict(score_threshold=0.7)).eval()
         logits = torch.tensor([[2.0, 0.5, -1.0, 1.0], [-1.0, -1.0, -1.0, -1.0]])  # sigmoid 0.88 0.62 0.27 0.73
-        monkeypatch.setattr(model, 'classify', lambda cam: logits)
+        monkeypatch.setattr(model, 'classify', lambda cam, valid=None: logits)
         with torch.no_grad():
             both, none = model.predict(torch.randn(2, 3, 32, 32))
         assert set(both.pred_sem_seg.data.unique().tolist()) <= {0, 1, 4}
@@ -557,7 +537,7 @@ class TestPrediction:
         batch['data_samples'][1].set_metainfo(dict(img_padding_size=(0, 0, 0, 12)))
         inputs = torch.stack(batch['inputs']).float().flip(1).sub(127.5).div(127.5)
         with torch.no_grad():
-            _, cams, _ = model.segment(inputs)
+            cams = model.propagate(inputs).cams
         samples = model.test_step(batch)
         for sample, (height, width) in zip(samples, ((50, 70), (41, 33))):
             assert sample.cam_logits.shape == sample.propagated_cam.shape == (height, width)
@@ -618,10 +598,10 @@ class TestSettings:
         [
             (dict(view_scale=1.0), r'`model\.view_scale`.*1\.0'),
             (dict(view_scale=0), r'`model\.view_scale`'),
-            (dict(cam_scales=[]), r'`model\.cam_scales`'),
-            (dict(cam_scales=(1, -1)), r'`model\.cam_scales`.*-1'),
-            (dict(cam_scales=1.0), r'`model\.cam_scales`'),
-            (dict(cam_scales=['a']), r"`model\.cam_scales`.*'a'"),
+            (dict(pseudo_label=dict(scales=[])), r'`model\.pseudo_label\.scales`'),
+            (dict(pseudo_label=dict(scales=(1, -1))), r'`model\.pseudo_label\.scales`.*-1'),
+            (dict(pseudo_label=dict(scales=1.0)), r'`model\.pseudo_label\.scales`'),
+            (dict(pseudo_label=dict(scales=['a'])), r"`model\.pseudo_label\.scales`.*'a'"),
             (dict(radius=0), r'`model\.radius`.*0'),
             (dict(pseudo_label=dict(fg_threshold=0.3)), '`bg_threshold`|`fg_threshold`'),
             (dict(pseudo_label=dict(stride=0)), r'`model\.pseudo_label\.stride`.*0'),
@@ -653,17 +633,26 @@ class TestSettings:
 
     def test_defaults_are_the_known_settings(self, build_rml):
         model = build_rml(pseudo_label=None)
-        assert (model.pseudo_label.fg_threshold, model.pseudo_label.bg_threshold) == (0.55, 0.35)
-        assert (model.refinement.dilations, model.refinement.iterations) == ((1, 2, 4, 8, 12, 24), 10)
+        settings, refinement = model.labeler.settings, model.labeler.refinement
+        assert (settings.fg_threshold, settings.bg_threshold, settings.stride) == (0.55, 0.35, 2)
+        assert (settings.scales, settings.flip) == ((0.5, 1, 1.5), True)
+        assert (refinement.dilations, refinement.iterations) == ((1, 2, 4, 8, 12, 24), 10)
         assert (model.prediction.threshold, model.prediction.power, model.prediction.scales) == (0.35, 2, (0.5, 1, 1.5))
         settings = {k: v for k, v in RML.items() if k not in ('view_scale', 'radius')}
         with MODELS.switch_scope_and_registry('mmseg') as models:
             model = models.build(copy.deepcopy(settings))
-        assert (model.view_scale, model.radius, model.cam_scales, model.cam_flip) == (0.3, 8, (0.5, 1, 1.5), True)
+        assert (model.view_scale, model.radius) == (0.3, 8)
 
     def test_settings_of_the_table_exist(self):
         rml = MODELS.get('RML')
-        assert set(rml.SETTINGS) == {'pseudo_label', 'pseudo_label.crf', 'pseudo_label.par', 'test_cfg'}
+        found = {key for cls in rml.__mro__ for key in vars(cls).get('SETTINGS', ())}
+        assert found == {
+            'pseudo_label',
+            'pseudo_label.crf',
+            'pseudo_label.par',
+            'test_cfg',
+            'test_cfg.pseudo_label',
+        }
 
 
 @pytest.mark.parametrize('backbone', BACKBONES)

@@ -18,7 +18,7 @@ def label_card(stage, number, train, val, kind='labels', made_by='CSRM', own='se
         weights='teacher',
         restricted='labels',
     )
-    config = {'settings': {'model.type': made_by, 'test_evaluator.pseudo_label.source': own}}
+    config = {'settings': {'model.type': made_by, 'model.test_cfg.pseudo_label.source': own}}
     return dict(
         stage=stage,
         kind=kind,
