@@ -165,6 +165,29 @@ class TestTraining:
         with pytest.raises(UserError, match=r'`model\.pseudo_label\.stride`.*0'):
             build('CSRM', pseudo_label=dict(stride=0))
 
+    def test_several_views_of_the_teacher_make_the_labels(self, build, make_batch):
+        settings = dict(fg_threshold=0.6, bg_threshold=0.3, crf=None, scales=(0.5, 1.0), flip=True)
+        model = build('CSRM', mix_prob=0.0, pseudo_label=settings)
+        for value in model.student.parameters():
+            value.data += torch.randn_like(value)
+        inputs, samples = prepare(model, make_batch())
+        targets = model.weak_targets(inputs, samples)
+        maps = []
+        for length in (16, 32):
+            view = torch.nn.functional.interpolate(inputs, (length, length), mode='bilinear', align_corners=False)
+            for flipped in (False, True):
+                cam = model.teacher.cam_head(model.teacher.backbone(view.flip(3) if flipped else view)).relu()
+                cam = cam.flip(3) if flipped else cam
+                maps.append(torch.nn.functional.interpolate(cam, (32, 32), mode='bilinear', align_corners=False))
+        cams = F.normalize_cam(sum(maps), labels=targets.labels)
+        expected = F.cam_pseudo_labels(None, cams, targets.labels, 0.6, 0.3)
+        assert (targets.pseudo_labels == expected).float().mean() > 0.999
+        single = build('CSRM', mix_prob=0.0)
+        single.load_state_dict(model.state_dict())
+        assert not targets.pseudo_labels.equal(single.weak_targets(inputs, samples).pseudo_labels)
+        said = 'teacher; CAMs of scales 0.5 1 with flip; fg_threshold 0.6'
+        assert model.training_note.startswith(said) and single.training_note.startswith('teacher; fg_threshold 0.6')
+
     def test_autocast_gives_finite_float32_losses_near_the_exact_ones(self, build, make_batch):
         model = build('CSRM')
         inputs, samples = prepare(model, make_batch())
