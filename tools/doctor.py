@@ -8,7 +8,7 @@ from csrm_plugin.utils.cli import run_tool
 WIDTH = 140
 
 
-def build_parser():
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog='Exit status: 0 if nothing is off, 1 if something is (or after an error, which is one line on stderr), '
@@ -35,7 +35,7 @@ def build_parser():
     return parser
 
 
-def main(args):
+def main(args: argparse.Namespace) -> int:
     import os
 
     from rich.console import Console

@@ -5,7 +5,7 @@ import argparse
 from csrm_plugin.utils.cli import run_tool
 
 
-def build_parser():
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog='Scores are in percent, times in seconds, minutes and hours. A folder without record/ (an older or a '
@@ -31,7 +31,7 @@ def build_parser():
     return parser
 
 
-def main(args):
+def main(args: argparse.Namespace) -> None:
     from csrm_plugin.report import write_report, write_sweep_report
     from csrm_plugin.report.paper.table import write_table
     from csrm_plugin.utils import UserError

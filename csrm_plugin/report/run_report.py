@@ -2,16 +2,23 @@
 
 import os
 import os.path as osp
+from collections.abc import Sequence
 
-from csrm_plugin.report import costs, page, pipeline_report
-from csrm_plugin.report.classes import class_section
-from csrm_plugin.report.curves import curve_section, threshold_section
-from csrm_plugin.report.formats import count, duration, is_number, number
-from csrm_plugin.report.markup import Ids, join, tag
-from csrm_plugin.report.pictures import picture_section, sample_section, sheet_section
-from csrm_plugin.report.scores import dataset_of, key_numbers, score_section
-from csrm_plugin.report.settings import settings_section, versions_section
-from csrm_plugin.report.sources import is_sweep, load_runs
+from csrm_plugin.report.page import layout
+from csrm_plugin.report.page.formats import count, duration, is_number, number
+from csrm_plugin.report.page.markup import Html, Ids, join, tag
+from csrm_plugin.report.paper.run_figures import figures_beside, shows_training_labels
+from csrm_plugin.report.pipeline_report import pipeline_cards, pipeline_sections
+from csrm_plugin.report.runs.datasets import run_dataset
+from csrm_plugin.report.runs.run import Run
+from csrm_plugin.report.runs.sources import Group, is_sweep, load_runs
+from csrm_plugin.report.sections import costs
+from csrm_plugin.report.sections.classes import class_section
+from csrm_plugin.report.sections.curves import curve_section, threshold_section
+from csrm_plugin.report.sections.pictures import picture_section, sample_section, sheet_section
+from csrm_plugin.report.sections.scores import key_numbers, score_section
+from csrm_plugin.report.sections.settings import settings_section, versions_section
+from csrm_plugin.report.sections.stages import lead, stage_notices
 from csrm_plugin.report.sweep_report import write_sweep_report
 from csrm_plugin.utils import UserError
 
@@ -19,7 +26,9 @@ from csrm_plugin.utils import UserError
 _PROTOCOL = ('split', 'ann_file', 'pictures', 'scales', 'flip', 'crf', 'pseudo_label', 'segmentation')
 
 
-def write_report(work_dirs, out=None) -> str:
+def write_report(
+    work_dirs: str | os.PathLike | Sequence[str | os.PathLike], out: str | os.PathLike | None = None
+) -> str:
     """Write the report of runs as one HTML file that needs nothing else.
 
     Args:
@@ -42,31 +51,31 @@ def write_report(work_dirs, out=None) -> str:
     runs, groups = load_runs(folders)
     ids = Ids()
     pipelines = [group for group in groups if group.cards]
-    intro = [page.warnings(notices(runs, groups)), _cards(runs, pipelines, len(folders) == 1)]
-    sections = [section for group in pipelines for section in pipeline_report.sections(ids, group, len(folders) > 1)]
+    intro = [layout.warnings(notices(runs, groups)), _cards(runs, pipelines, len(folders) == 1)]
+    sections = [section for group in pipelines for section in pipeline_sections(ids, group, len(folders) > 1)]
     if runs:
         sections += run_sections(ids, runs)
     sections += [sheet_section(group) for group in groups]
-    text = page.render(ids, *_head(runs, groups, folders), intro, sections)
-    return page.write(out or osp.join(folders[0], page.REPORT), text)
+    text = layout.render(ids, *_head(runs, groups, folders), intro, sections)
+    return layout.write(out or osp.join(folders[0], layout.REPORT), text)
 
 
-def run_sections(ids, runs) -> list[page.Section]:
+def run_sections(ids: Ids, runs: Sequence[Run]) -> list[layout.Section]:
     """All that is told about runs."""
     return [
-        score_section(runs),
+        score_section(runs, figures_beside(runs)),
         settings_section(runs),
         curve_section(ids, runs),
         threshold_section(ids, runs),
         class_section(ids, runs),
-        picture_section(ids, runs),
+        picture_section(ids, runs, shows_training_labels),
         sample_section(ids, runs),
         costs.cost_section(runs),
         versions_section(runs),
     ]
 
 
-def notices(runs, groups=()) -> list:
+def notices(runs: Sequence[Run], groups: Sequence[Group] = ()) -> list[str | Html]:
     """What a reader must know before the numbers: runs that are not finished, failed, not recorded, not comparable."""
     lines = [line for run in runs for line in _run_notices(run)]
     without = ', '.join(run.label for run in runs if not run.record.run)
@@ -78,7 +87,7 @@ def notices(runs, groups=()) -> list:
         values = {repr(run.validations[-1]['context'].get(key)) for run in runs if _context(run)}
         if len(values) > 1:
             lines.append(f'The scores of these runs are not alike: their validations differ in `{key}`.')
-    lines += [line for group in groups if group.cards for line in pipeline_report.notices(group)]
+    lines += [line for group in groups if group.cards for line in stage_notices(group)]
     return [_marked(line) for line in lines]
 
 
@@ -126,7 +135,7 @@ def _marked(line):
 def _cards(runs, pipelines, alone):
     # Beside other runs, a pipeline's numbers are in its sections, which name it.
     if pipelines and alone:
-        cards = [card for group in pipelines for card in pipeline_report.cards(group)]
+        cards = [card for group in pipelines for card in pipeline_cards(group)]
     else:
         cards = [*key_numbers(runs), costs.cost_card(runs)]
     return tag('div', cards, cls='cards') if any(cards) else None
@@ -135,12 +144,12 @@ def _cards(runs, pipelines, alone):
 def _head(runs, groups, folders):
     """Kind of report, title and first sentence."""
     if len(groups) == len(folders) == 1 and groups[0].cards:
-        return 'Pipeline report', osp.basename(osp.abspath(folders[0])), pipeline_report.lead(groups[0], runs)
+        return 'Pipeline report', osp.basename(osp.abspath(folders[0])), lead(groups[0], runs)
     if len(runs) == len(folders) == 1:
         return 'Run report', _title(runs[0]), _lead(runs[0])
     names = ', '.join(run.label for run in runs)
     what = groups[0].folder if len(groups) == 1 == len(folders) else None
-    sets = ', '.join(dict.fromkeys(dataset_of(run) or 'unknown' for run in runs))
+    sets = ', '.join(dict.fromkeys(run_dataset(run) or 'unknown' for run in runs))
     text = f'{names}. Data set: {sets}.' if runs else ''
     pipelines = [osp.basename(osp.abspath(group.folder)) for group in groups if group.cards]
     if pipelines:
@@ -164,7 +173,7 @@ def _lead(run):
     if is_number(cost.get('seconds')):
         until = f' {costs.part_of(run)}' if costs.part_of(run) else ''
         parts.append(f'{duration(cost["seconds"])}{until} on {cost.get("device") or "an unknown device"}')
-    dataset = dataset_of(run)
+    dataset = run_dataset(run)
     parts += [f'data set {dataset}'] if dataset else []
     parts += [f'seed {run.seed}'] if run.seed is not None else []
     config = info.get('config')

@@ -1,16 +1,31 @@
 """The report of a sweep."""
 
+import os
 import os.path as osp
 
-from csrm_plugin.report import page, sweep_plots
-from csrm_plugin.report.formats import NONE, count, duration, is_number, number, option, score_name, setting
-from csrm_plugin.report.markup import Html, Ids, details, join, table, tag
-from csrm_plugin.report.paper.delta_fg import delta_fg_section, swept_key
-from csrm_plugin.report.sweep_data import UNFINISHED, read_sweep
+from csrm_plugin.report.page import layout
+from csrm_plugin.report.page.formats import (
+    NONE,
+    count,
+    duration,
+    is_number,
+    number,
+    option,
+    score_name,
+    setting,
+    short_setting,
+)
+from csrm_plugin.report.page.markup import Html, Ids, details, join, table, tag
+from csrm_plugin.report.paper.delta_fg import swept_key
+from csrm_plugin.report.paper.delta_fg_page import delta_fg_section
+from csrm_plugin.report.runs.sweeps import UNFINISHED, read_sweep
+from csrm_plugin.report.sections import sweep_plots
 from csrm_plugin.utils import UserError
 
 
-def write_sweep_report(folder, out=None, reference=None) -> str:
+def write_sweep_report(
+    folder: str | os.PathLike, out: str | os.PathLike | None = None, reference: str | None = None
+) -> str:
     """Write the report of a sweep as one HTML file that needs nothing else.
 
     Args:
@@ -41,13 +56,13 @@ def write_sweep_report(folder, out=None, reference=None) -> str:
         sweep_plots.slices_section(ids, sweep),
         sweep_plots.parallel_section(ids, sweep),
         sweep_plots.curves_section(ids, sweep),
-        page.Section('Trials', [_trial_table(sweep)]),
+        layout.Section('Trials', [_trial_table(sweep)]),
     ]
     title = str(sweep.content.get('name') or osp.basename(osp.abspath(folder)))
-    text = page.render(
-        ids, 'Sweep report', title, _lead(sweep), [page.warnings(_notices(sweep)), _cards(sweep)], sections
+    text = layout.render(
+        ids, 'Sweep report', title, _lead(sweep), [layout.warnings(_notices(sweep)), _cards(sweep)], sections
     )
-    return page.write(out or osp.join(folder, page.REPORT), text)
+    return layout.write(out or osp.join(folder, layout.REPORT), text)
 
 
 def _lead(sweep):
@@ -96,10 +111,10 @@ def _cards(sweep):
         where = f'{score_name(sweep.metric)}, trial {best["number"]}'
         where += f', iteration {number(best["iteration"])}' if is_number(best.get('iteration')) else ''
         stands = sweep.context(best) or 'what it stands on was not recorded'
-        cards.append(page.card('Best', sweep.text(best['value']), f'{where}: {stands}.'))
+        cards.append(layout.card('Best', sweep.text(best['value']), f'{where}: {stands}.'))
         values = [trial['value'] for trial in sweep.complete]
         cards.append(
-            page.card(
+            layout.card(
                 'Range of all complete trials',
                 f'{sweep.text(min(values))} to {sweep.text(max(values))}',
                 f'{count(len(values), "trial")}.',
@@ -107,11 +122,11 @@ def _cards(sweep):
             )
         )
     shown = ', '.join(f'{amount} {state}' for state, amount in _states(sweep).items())
-    cards.append(page.card('Trials', number(len(sweep.trials)), f'{shown}.' if shown else None))
+    cards.append(layout.card('Trials', number(len(sweep.trials)), f'{shown}.' if shown else None))
     seconds = [trial['seconds'] for trial in sweep.trials if is_number(trial.get('seconds'))]
     if seconds:
         cards.append(
-            page.card('Time of all trials', duration(sum(seconds)), f'{duration(sum(seconds) / len(seconds))} each.')
+            layout.card('Time of all trials', duration(sum(seconds)), f'{duration(sum(seconds) / len(seconds))} each.')
         )
     return tag('div', cards, cls='cards')
 
@@ -133,16 +148,16 @@ def _what(sweep):
     notes = content.get('notes') or []
     if notes:
         parts += [tag('h3', 'Done otherwise than W&B would'), tag('ul', [tag('li', note) for note in notes])]
-    return page.Section('What was swept', parts)
+    return layout.Section('What was swept', parts)
 
 
 def _best(sweep):
     best = sweep.best
     if not best:
-        return page.Section('Best settings', [])
+        return layout.Section('Best settings', [])
     options = ' '.join(option(key, value) for key, value in best['params'].items())
     text = f'Of trial {best["number"]}; they go behind the command of a training.'
-    return page.Section('Best settings', [tag('p', text), tag('code', f'--cfg-options {options}', cls='command')])
+    return layout.Section('Best settings', [tag('p', text), tag('code', f'--cfg-options {options}', cls='command')])
 
 
 def _range(parameter):
@@ -178,7 +193,7 @@ def _trial_table(sweep):
                 number(trial['number']),
                 _state(trial),
                 sweep.text(trial.get('value')),
-                *(_cell(trial['params'][key]) if key in trial['params'] else NONE for key in keys),
+                *(short_setting(trial['params'][key]) if key in trial['params'] else NONE for key in keys),
                 number(trial.get('iteration')),
                 number(round(seconds)) if is_number(seconds) else NONE,
             ]
@@ -193,17 +208,11 @@ def _trial_table(sweep):
     )
 
 
-def _cell(value):
-    # The best settings are given in full; here four digits do.
-    return number(value) if isinstance(value, float) else setting(value)
-
-
 def _is_numeric(sweep, key):
     return all(is_number(trial['params'][key]) for trial in sweep.trials if key in trial['params'])
 
 
 def _state(trial) -> Html:
     state, reason = trial['state'], trial.get('reason')
-    known = state if state in ('complete', 'pruned', 'failed', 'running', 'waiting') else ''
-    shown = tag('span', state, cls=f'state {known}'.strip())
+    shown = layout.state(state, ('complete', 'pruned', 'failed', 'running', 'waiting'))
     return join(shown, tag('span', reason, cls='context')) if reason else shown

@@ -9,6 +9,7 @@ import json
 import os
 import os.path as osp
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from csrm_plugin.utils import MissingFileError, UserError
@@ -47,13 +48,17 @@ class RunRecord:
     samples: dict = field(default_factory=dict)
 
 
-def record_path(work_dir, *names) -> str:
+def record_path(work_dir: str | os.PathLike, *names: str) -> str:
     """Path of a file in the record of a work directory."""
     return osp.join(work_dir, FOLDER, *names)
 
 
-def read_json(path) -> dict:
+def read_json(path: str | os.PathLike, mend: str = 'run the training again') -> dict:
     """Content of a JSON file.
+
+    Args:
+        path (str | os.PathLike): The file.
+        mend (str): What makes it anew, for the message.
 
     Raises:
         MissingFileError: If there is no such file.
@@ -65,18 +70,18 @@ def read_json(path) -> dict:
     except FileNotFoundError as error:
         raise MissingFileError(f'`{path}` does not exist') from error
     except ValueError as error:
-        raise UserError(f'`{path}` is no JSON ({error}); remove it, or run the training again') from error
+        raise UserError(f'`{path}` is no JSON ({error}); remove it, or {mend}') from error
     if not isinstance(content, dict):
-        raise UserError(f'`{path}` must hold a JSON object; remove it, or run the training again')
+        raise UserError(f'`{path}` must hold a JSON object; remove it, or {mend}')
     return content
 
 
-def is_run(folder) -> bool:
+def is_run(folder: str | os.PathLike) -> bool:
     """Whether a folder is the work directory of a training: it has a record or MMEngine's scalars."""
     return osp.isfile(record_path(folder, RUN_FILE)) or bool(_scalar_files(folder))
 
 
-def read_run(folder) -> RunRecord:
+def read_run(folder: str | os.PathLike) -> RunRecord:
     """Everything that a work directory tells about its run.
 
     Args:
@@ -110,7 +115,7 @@ def read_run(folder) -> RunRecord:
     return record
 
 
-def read_scalars(paths) -> tuple[list[dict], list[dict]]:
+def read_scalars(paths: Sequence[str]) -> tuple[list[dict], list[dict]]:
     """Training and validation lines of ``scalars.json`` files, in the order in which they were written.
 
     A resumed run logs some iterations again; what it logs replaces what an earlier part logged from there on. The

@@ -1,7 +1,7 @@
 import json
 
 from csrm_plugin.report import write_report
-from csrm_plugin.report.formats import NONE
+from csrm_plugin.report.page.formats import NONE
 
 
 def test_pipeline(tmp_path, build, read_page):

@@ -1,9 +1,12 @@
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from csrm_plugin.experiments.pipeline.cards import write_card
+from csrm_plugin.utils import write_json
 from csrm_plugin.utils.cli import run_tool
 
 TOOL = Path(__file__).parents[2] / 'tools' / 'report.py'
@@ -61,6 +64,51 @@ def test_a_sweep_with_its_reference(tool, make, tmp_path, capsys):
     assert '41.5%' not in (folder / 'report.html').read_text()
     assert run(tool, folder, '--reference', cam) == 0
     assert '41.5%' in (folder / 'report.html').read_text()
+
+
+@pytest.fixture
+def pipeline(tmp_path):
+    """The folder of a pipeline's run with label maps of the classifier and of CSRM."""
+    folder = tmp_path / 'pipeline'
+    for number, (stage, method, miou) in enumerate((('labels_cam', 'CAM', 41.25), ('labels_csrm', 'CSRM', 48.5)), 1):
+        context = dict(source='seg', scales=[1], flip=False, crf=False, threshold=None, weights='teacher')
+        card = dict(stage=stage, kind='labels', run='msrc', number=number, status='done', context=context)
+        config = {'settings': {'model.type': method}}
+        write_card(folder / stage, dict(card, config=config, scores=dict(val=dict(miou=miou)), inputs={}))
+    summary = dict(name='msrc', dataset='msrc', seed=0, splits=['val'], stages=['labels_cam', 'labels_csrm'])
+    write_json(folder / 'pipeline.json', summary)
+    return folder
+
+
+def test_table_of_a_pipeline(tool, pipeline, capsys):
+    assert run(tool, pipeline, '--table', pipeline / 'table') == 0
+    assert [row['scores'] for row in json.loads((pipeline / 'table' / 'table.json').read_text())['labels']] == [
+        {'val': 41.25},
+        {'val': 48.5},
+    ]
+    assert '| CSRM |  |  | 48.50 | segmentation, teacher, scale 1' in (pipeline / 'table' / 'table.md').read_text()
+    assert not list(pipeline.rglob('*.html')) and capsys.readouterr().err == ''
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (('pipeline', 'one'), 'folder of one pipeline'),
+        (('pipeline', '--out', 'page.html'), 'without --out and --reference'),
+        (('pipeline', '--reference', 'one'), 'without --out and --reference'),
+        (('one',), 'one` is no run of tools/pipeline.py: it has no pipeline.json'),
+        (('gone',), 'the stage labels_csrm has no card; call tools/pipeline.py again'),
+    ],
+)
+def test_errors_of_the_table_are_one_line(tool, make, pipeline, tmp_path, capsys, monkeypatch, arguments, message):
+    make('one', 50.0)
+    shutil.copytree(pipeline, tmp_path / 'gone')
+    (tmp_path / 'gone' / 'labels_csrm' / 'card.json').unlink()
+    monkeypatch.chdir(tmp_path)
+    assert run(tool, *arguments, '--table', 'out') == 1
+    captured = capsys.readouterr()
+    assert captured.out == '' and captured.err.startswith('error: ') and captured.err.count('\n') == 1
+    assert message in captured.err and not (tmp_path / 'out').exists()
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,21 @@
 """The table of a run, as Table 2 of CSRM: pseudo labels with and without each refinement, and networks on them."""
 
+import os
 import os.path as osp
+from collections.abc import Sequence
 from types import SimpleNamespace
 
+from rich.console import Console
 from rich.table import Table
 
 from csrm_plugin.experiments.pipeline.cards import read_card
+from csrm_plugin.experiments.pipeline.recipes import Recipe
 from csrm_plugin.experiments.pipeline.runner import SUMMARY
+from csrm_plugin.report.page.formats import scales, stands_on
 from csrm_plugin.report.paper import published
 from csrm_plugin.tracking.record import read_json
 from csrm_plugin.utils import MissingFileError, UserError, atomic_write, write_json
-from csrm_plugin.utils.label_sources import describe_source
+from csrm_plugin.utils.text import cell
 
 #: Kinds of stages that make label maps.
 LABEL_KINDS = ('labels', 'refined', 'sepl')
@@ -29,9 +34,11 @@ CONTEXT = (
 )
 #: Short forms for people.
 MARK = {True: 'x', False: ''}
+#: What makes the files of a run anew.
+_MEND = 'call tools/pipeline.py again'
 
 
-def write_table(run_folder: str, out: str) -> dict:
+def write_table(run_folder: str | os.PathLike, out: str | os.PathLike) -> dict:
     """Write the table of a pipeline's run as ``table.json`` and ``table.md``.
 
     Args:
@@ -43,16 +50,19 @@ def write_table(run_folder: str, out: str) -> dict:
 
     Raises:
         MissingFileError: If it is no folder of a pipeline's run.
-        UserError: If a stage that counts has no card.
+        UserError: If ``pipeline.json`` is broken, or a stage that counts has no card.
     """
     path = osp.join(run_folder, SUMMARY)
     if not osp.isfile(path):
         raise MissingFileError(f'`{run_folder}` is no run of tools/pipeline.py: it has no {SUMMARY}')
-    run = read_json(path)
+    run = read_json(path, _MEND)
+    lacks = [name for name in ('name', 'dataset', 'seed', 'splits', 'stages') if name not in run]
+    if lacks:
+        raise UserError(f'`{path}` lacks `{lacks[0]}`; remove it, or {_MEND}')
     cards = {stage: read_card(osp.join(run_folder, stage)) for stage in run['stages']}
     gone = [stage for stage, card in cards.items() if card is None]
     if gone:
-        raise UserError(f'`{run_folder}`: the stage {gone[0]} has no card; call tools/pipeline.py again')
+        raise UserError(f'`{run_folder}`: the stage {gone[0]} has no card; {_MEND}')
     table = table_rows(SimpleNamespace(**run), list(cards.values()))
     write_json(osp.join(out, 'table.json'), table)
     with atomic_write(osp.join(out, 'table.md')) as temporary, open(temporary, 'w') as file:
@@ -60,7 +70,7 @@ def write_table(run_folder: str, out: str) -> dict:
     return table
 
 
-def table_rows(recipe, cards) -> dict:
+def table_rows(recipe: Recipe | SimpleNamespace, cards: Sequence[dict]) -> dict:
     """Collect the table from the cards of a run: a row for each stage that made label maps or learnt from them.
 
     Args:
@@ -89,7 +99,7 @@ def table_rows(recipe, cards) -> dict:
     )
 
 
-def paper_rows(dataset) -> dict[str, dict]:
+def paper_rows(dataset: str | None) -> dict[str, dict]:
     """The paper's scores by stage: ``{split: {metric: percent}}``; empty for a data set that it has no figures for."""
     if dataset not in published.DATASETS:
         return {}
@@ -150,7 +160,7 @@ def _verification_row(card, paper):
     )
 
 
-def network_name(config) -> str:
+def network_name(config: str) -> str:
     """``deeplabv2`` from ``mmcfg/deeplabv2_r101_voc_pseudo.py``."""
     return config.rsplit('/', 1)[-1].split('_', 1)[0]
 
@@ -183,31 +193,13 @@ def _notes(recipe, by_stage, labels, verification):
     return notes
 
 
-def stands_on(context) -> str:
-    """What a score stands on, in one line: source, threshold, whose weights, scales, flip, dCRF."""
-    source = describe_source(context.get('source'), context.get('threshold'))
-    parts = [source, context.get('weights') or '', context.get('segmentation') or '']
-    parts.append(f'{"scale" if len(context.get("scales") or [1]) == 1 else "scales"} {_scales(context.get("scales"))}')
-    parts.append('flip' if context.get('flip') else 'no flip')
-    parts.append('dCRF' if context.get('crf') else 'no dCRF')
-    if context.get('sepl'):
-        parts.append(f'masks: {context["sepl"].get("masks")}')
-    if context.get('tiled_pictures'):
-        parts.append(f'{context["tiled_pictures"]} pictures cut into tiles')
-    return ', '.join(part for part in parts if part)
-
-
-def _scales(scales):
-    return ' '.join(f'{scale:g}' for scale in scales or [1])
-
-
-def show_table(path: str, console) -> None:
+def show_table(path: str, console: Console) -> None:
     """Print the table of a ``table.json``, and where it is for people."""
-    print_table(read_json(path), console)
+    print_table(read_json(path, _MEND), console)
     console.print(f'Table: {osp.splitext(path)[0]}.md', highlight=False, soft_wrap=True)
 
 
-def print_table(table, console) -> None:
+def print_table(table: dict, console: Console) -> None:
     """Print the table in the terminal."""
     splits = table['splits']
     paper = has_paper(table)
@@ -222,7 +214,7 @@ def print_table(table, console) -> None:
         cells = [str(number), row['what'], MARK[row['dcrf']], MARK[row['sepl']]]
         for split in splits:
             cells.append(_score_cell(row, split))
-            cells += [_percent(row['paper'].get(split))] if paper else []
+            cells += [cell(row['paper'].get(split))] if paper else []
         shown.add_row(*cells)
     console.print(shown)
     for number, row in enumerate(table['labels'], start=1):  # below, for a terminal is narrow
@@ -233,15 +225,14 @@ def print_table(table, console) -> None:
         console.print(note, highlight=False)
 
 
-def has_paper(table) -> bool:
+def has_paper(table: dict) -> bool:
     """Whether the paper has figures for some label row."""
     return any(value is not None for row in table['labels'] for value in row['paper'].values())
 
 
 def _score_cell(row, split):
-    best = row['best'].get(split)
-    cell = _percent(row['scores'][split])
-    return cell if best is None else f'{cell} (best {_percent(best["miou"])} at {best["threshold"]:g})'
+    best, score = row['best'].get(split), cell(row['scores'][split])
+    return score if best is None else f'{score} (best {cell(best["miou"])} at {best["threshold"]:g})'
 
 
 def _verification_table(rows):
@@ -254,17 +245,13 @@ def _verification_table(rows):
         shown.add_column(name, justify='right')
     shown.add_column('ms: scales', overflow='fold')
     for row in rows:
-        cells = [_percent(row['scores'].get(name)) for name in names]
-        cells += [_percent(next(iter(row['paper'].values()), None))] if paper else []
-        shown.add_row(row['network'], row['labels'], *cells, _scales(row['context'].get('scales')))
+        cells = [cell(row['scores'].get(name)) for name in names]
+        cells += [cell(next(iter(row['paper'].values()), None))] if paper else []
+        shown.add_row(row['network'], row['labels'], *cells, scales(row['context'].get('scales')))
     return shown
 
 
-def _percent(value):
-    return '-' if value is None else f'{value:.2f}'
-
-
-def table_markdown(table) -> str:
+def table_markdown(table: dict) -> str:
     """The table as Markdown, with the notes that its numbers stand on."""
     lines = [f'# {table["run"]}', '', '## Pseudo labels', '', *_label_lines(table)]
     if table['verification']:
@@ -281,7 +268,7 @@ def _label_lines(table):
     for row in table['labels']:
         cells = [row['what'], MARK[row['dcrf']], MARK[row['sepl']]]
         for split in splits:
-            cells += [_score_cell(row, split)] + ([_percent(row['paper'].get(split))] if paper else [])
+            cells += [_score_cell(row, split)] + ([cell(row['paper'].get(split))] if paper else [])
         lines.append(_markdown_row([*cells, stands_on(row['context'])]))
     return lines
 
@@ -292,9 +279,9 @@ def _verification_lines(rows):
     head = ['network', 'trained on', *(f'{name}, {rows[0]["split"]}' for name in names), *(['paper'] if paper else [])]
     lines = _markdown_head([*head, 'ms: scales'])
     for row in rows:
-        cells = [row['network'], row['labels'], *(_percent(row['scores'].get(name)) for name in names)]
-        cells += [_percent(next(iter(row['paper'].values()), None))] if paper else []
-        lines.append(_markdown_row([*cells, _scales(row['context'].get('scales'))]))
+        cells = [row['network'], row['labels'], *(cell(row['scores'].get(name)) for name in names)]
+        cells += [cell(next(iter(row['paper'].values()), None))] if paper else []
+        lines.append(_markdown_row([*cells, scales(row['context'].get('scales'))]))
     return lines
 
 

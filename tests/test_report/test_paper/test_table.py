@@ -1,11 +1,14 @@
 import io
+import json
 
 import pytest
 from rich.console import Console
 
+from csrm_plugin.experiments.pipeline.cards import write_card
 from csrm_plugin.experiments.pipeline.recipes import load_recipe
 from csrm_plugin.report.paper import published
-from csrm_plugin.report.paper.table import print_table, table_markdown, table_rows
+from csrm_plugin.report.paper.table import print_table, show_table, table_markdown, table_rows, write_table
+from csrm_plugin.utils import MissingFileError, UserError, write_json
 
 
 def label_card(stage, number, train, val, kind='labels', made_by='CSRM', own='seg', inputs=(), **context):
@@ -124,3 +127,61 @@ def test_a_method_of_one_training_has_rows_of_its_own_and_no_figures(root):
     assert not any(value for row in table['labels'] for value in row['paper'].values())
     text = table_markdown(table)
     assert f'propagated CAM at 0.35, RML, {note}, scale 1, flip, no dCRF' in text and 'DOI' not in text
+
+
+@pytest.fixture
+def run_folder(cards, tmp_path):
+    """The folder of a run on VOC whose four stages are done; a card that other settings left lies beside them."""
+    stale = label_card('labels_csrm_crf', 7, 1.0, 1.0, 'refined', inputs=['labels_csrm'])
+    for card in [*cards, stale]:
+        write_card(tmp_path / 'run' / card['stage'], dict(card, run='voc', status='done'))
+    stages = [card['stage'] for card in cards]
+    summary = dict(name='voc', dataset='voc', seed=3, splits=['train', 'val'], stages=stages)
+    write_json(tmp_path / 'run' / 'pipeline.json', summary)
+    return tmp_path / 'run'
+
+
+def test_the_files_of_a_run_hold_the_stages_that_count(run_folder, tmp_path):
+    table = write_table(str(run_folder), str(tmp_path / 'table'))
+    assert sorted(path.name for path in (tmp_path / 'table').iterdir()) == ['table.json', 'table.md']
+    assert json.loads((tmp_path / 'table' / 'table.json').read_text()) == table
+    assert (tmp_path / 'table' / 'table.md').read_text() == table_markdown(table)
+    assert [row['stage'] for row in table['labels']] == ['labels_cam', 'labels_csrm']
+    assert [row['stage'] for row in table['verification']] == ['verify_csrm']
+    assert (table['run'], table['dataset'], table['seed'], table['splits']) == ('voc', 'voc', 3, ['train', 'val'])
+    assert table['labels'][1]['paper'] == dict(train=71.8, val=69.8)
+    out = io.StringIO()
+    show_table(str(tmp_path / 'table' / 'table.json'), Console(file=out, width=200))
+    assert '71.80' in out.getvalue() and out.getvalue().rstrip().endswith(f'Table: {tmp_path}/table/table.md')
+
+
+def test_what_was_set_aside_is_not_in_the_table(run_folder, tmp_path):
+    """Only folders that the run names are read."""
+    name = 'labels_csrm.set_aside_20261122_101112_changed_since_code'
+    write_card(run_folder / name, dict(label_card('labels_csrm', 6, 1.0, 2.0), run='voc', status='done'))
+    table = write_table(str(run_folder), str(tmp_path / 'table'))
+    assert [row['scores'] for row in table['labels']] == [dict(train=59.9, val=59.8), dict(train=70.0, val=68.0)]
+
+
+def test_without_the_summary_of_the_run_or_a_card_there_is_no_table(run_folder, tmp_path):
+    (run_folder / 'labels_csrm' / 'card.json').unlink()
+    with pytest.raises(UserError, match=r'run`: the stage labels_csrm has no card; call tools/pipeline\.py again'):
+        write_table(str(run_folder), str(tmp_path / 'table'))
+    (run_folder / 'pipeline.json').unlink()
+    with pytest.raises(MissingFileError, match=r'run` is no run of tools/pipeline\.py: it has no pipeline\.json'):
+        write_table(str(run_folder), str(tmp_path / 'table'))
+    assert not (tmp_path / 'table').exists()
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('{', r'pipeline\.json` is no JSON .* call tools/pipeline\.py again'),
+        ('[]', r'pipeline\.json` must hold a JSON object'),
+        ('{"name": "voc", "dataset": "voc", "seed": 0, "splits": []}', r'lacks `stages`; .* call tools/pipeline\.py'),
+    ],
+)
+def test_a_broken_summary_is_named(run_folder, tmp_path, text, message):
+    (run_folder / 'pipeline.json').write_text(text)
+    with pytest.raises(UserError, match=message):
+        write_table(str(run_folder), str(tmp_path / 'table'))

@@ -1,0 +1,125 @@
+"""The table of a pipeline in a page, and its best numbers."""
+
+from types import SimpleNamespace
+
+from csrm_plugin.report.page import layout
+from csrm_plugin.report.page.formats import is_number, percent, scales, stands_on
+from csrm_plugin.report.page.markup import Html, table, tag
+from csrm_plugin.report.paper.published import DATASETS
+from csrm_plugin.report.paper.table import LABEL_KINDS, MARK, has_paper, table_rows
+from csrm_plugin.report.runs.sources import Group
+
+
+def table_section(group: Group, where: str = '') -> layout.Section:
+    """The table of a pipeline; empty where it has none.
+
+    Args:
+        group (Group): With the cards of a pipeline.
+        where (str): Behind the heading, to tell pipelines apart.
+    """
+    found = pipeline_table(group)
+    return layout.Section(f'Table{where}', _table_content(found) if found else [])
+
+
+def table_cards(group: Group) -> list[Html]:
+    """Key numbers: the best labels, and the best network on labels."""
+    found = pipeline_table(group) or {}
+    return [card for card in (_best_labels(found), _best_network(found)) if card]
+
+
+def pipeline_table(group: Group) -> dict | None:
+    """The pipeline's own table, or what can be made of the cards of one that is not finished."""
+    if group.table:
+        return group.table
+    done = [card for card in group.cards if _is_scored(card)]
+    splits = [split for card in done if card['kind'] in LABEL_KINDS for split in card['scores']]
+    if not done or not splits:
+        return None
+    recipe = SimpleNamespace(
+        name=done[0]['run'],
+        dataset=done[0].get('dataset'),
+        seed=done[0].get('seed'),
+        splits=tuple(dict.fromkeys(splits)),
+    )
+    return table_rows(recipe, done)
+
+
+def _is_scored(card):
+    return card['status'] == 'done' and bool(card.get('scores')) and bool(card.get('context'))
+
+
+def _table_content(found):
+    content = []
+    if found.get('labels'):
+        content.append(_label_table(found))
+    if found.get('verification'):
+        content.append(_verification_table(found['verification']))
+    if not has_paper(found):
+        text = f'No published figure for {found.get("dataset")}: the paper reports VOC 2012 and COCO 2014.'
+        if found.get('dataset') in DATASETS:
+            text = 'No published figure for these labels.'
+        content.append(tag('p', text, cls='note'))
+    return [*content, tag('ul', [tag('li', note) for note in found.get('notes') or ()], cls='note')]
+
+
+def _label_table(found):
+    splits, paper = found['splits'], has_paper(found)
+    head = ['Labels', 'dCRF', 'SEPL']
+    for split in splits:
+        head += [split, f'{split}, paper'] if paper else [split]
+    rows = []
+    for row in found['labels']:
+        cells = [row['what'], *(MARK[bool(row[key])] for key in ('dcrf', 'sepl'))]
+        for split in splits:
+            best = (row.get('best') or {}).get(split)
+            text = f'best {percent(best["miou"])} at {best["threshold"]:g}' if best else None
+            cells.append([percent(row['scores'].get(split)), tag('span', text, cls='context') if text else None])
+            cells += [percent(row['paper'].get(split))] if paper else []
+        rows.append([*cells, tag('span', stands_on(row['context']), cls='context')])
+    caption = (
+        f'Pseudo labels, mIoU in percent over all classes and the background (data set {found.get("dataset")}, seed '
+        f'{found.get("seed")}), at fixed thresholds. A best threshold was chosen with the masks.'
+    )
+    return table([*head, 'Stands on'], rows, caption, numeric=range(3, len(head)))
+
+
+def _verification_table(rows):
+    names = list(dict.fromkeys(name for row in rows for name in row['scores']))
+    paper = any(row['paper'] for row in rows)
+    head = ['Network', 'Trained on', *names, *(['Paper'] if paper else []), 'ms: scales']
+    shown = []
+    for row in rows:
+        cells = [row['network'], row['labels'], *(percent(row['scores'].get(name)) for name in names)]
+        cells += [percent(next(iter(row['paper'].values()), None))] if paper else []
+        shown.append([*cells, scales(row['context'].get('scales'))])
+    caption = (
+        f'Networks trained on the labels, mIoU in percent on {rows[0]["split"]}, no labels given. True masks are the '
+        'fully supervised upper bound.'
+    )
+    return table(head, shown, caption, numeric=range(2, len(head) - 1))
+
+
+def _best_labels(found):
+    rows, splits = found.get('labels'), found.get('splits')
+    if not rows:
+        return None
+    split = splits[0]
+    row = max(rows, key=lambda row: row['scores'].get(split) or 0)
+    how = ' + '.join(name for name, key in (('dCRF', 'dcrf'), ('SEPL', 'sepl')) if row[key])
+    text = f'{row["what"]}{" + " + how if how else ""}, {split}, seed {found.get("seed")}: {stands_on(row["context"])}.'
+    return layout.card('Best pseudo labels, mIoU', percent(row['scores'].get(split)), text)
+
+
+def _best_network(found):
+    rows = [row for row in found.get('verification') or () if row['labels'] != 'true masks' and row['scores']]
+    if not rows:
+        return None
+    score, row, name = max(
+        ((value, row, name) for row in rows for name, value in row['scores'].items() if is_number(value)),
+        key=lambda found: found[0],
+    )
+    text = (
+        f'{row["network"]} trained on {row["labels"]}, {row["split"]}, seed {found.get("seed")}: {name}; ms: scales '
+        f'{scales(row["context"].get("scales"))}.'
+    )
+    return layout.card('Best network on labels, mIoU', percent(score), text)
