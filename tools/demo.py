@@ -8,7 +8,7 @@ from csrm_plugin.utils.cli import run_tool
 CONFIGS = osp.join(osp.dirname(osp.dirname(osp.abspath(__file__))), 'mmcfg')
 
 
-def build_parser():
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         '--work-dir',
@@ -23,7 +23,7 @@ def build_parser():
     return parser
 
 
-def main(args):
+def main(args: argparse.Namespace) -> None:
     import warnings
 
     from rich.console import Console

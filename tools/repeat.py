@@ -8,8 +8,12 @@ from csrm_plugin.utils.cli import run_tool
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 
 
-def build_parser():
-    parser = argparse.ArgumentParser(description=__doc__)
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog='Each seed has a folder of its own, seed_S. Called again, finished seeds are skipped and interrupted ones '
+        'resumed; what belongs to other settings, code or data is set aside under another name, never deleted.',
+    )
     add = parser.add_argument
     add('config', help='config file, for example mmcfg/csrm_demo.py')
     add('--seeds', type=int, nargs='+', required=True, metavar='S', help='different seeds, at least 0')
@@ -22,12 +26,18 @@ def build_parser():
     )
     add('--splits', nargs='+', metavar='SPLIT', default=[], help="what is scored (default: the config's test split)")
     add('--work-dir', metavar='DIR', help='folder for all seeds (default: ./work_dirs/repeat_<name of the config>)')
-    add('--jobs', type=int, default=1, metavar='N', help='seeds at a time (default: 1)')
-    add('--processes', type=int, default=1, metavar='N', help='processes of each training, by torchrun (default: 1)')
+    add('--jobs', type=int, default=1, metavar='N', help='seeds at a time; GPUs are shared out in turn (default: 1)')
+    add(
+        '--processes',
+        type=int,
+        default=1,
+        metavar='N',
+        help='processes of each training, by torchrun, each with a GPU of its own where there are GPUs (default: 1)',
+    )
     return parser
 
 
-def main(args):
+def main(args: argparse.Namespace) -> None:
     from rich.console import Console
 
     from csrm_plugin.experiments.repetition import repeat

@@ -7,7 +7,7 @@ from csrm_plugin.config.arguments import OptionsAction
 from csrm_plugin.utils.cli import run_tool
 
 
-def build_parser():
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog='Each trial is a training in a folder of its own (trial_NNNN, with trial.log). Its value is the last '
@@ -56,7 +56,7 @@ def build_parser():
     return parser
 
 
-def main(args):
+def main(args: argparse.Namespace) -> None:
     from rich.console import Console
 
     from csrm_plugin.experiments.sweep.runner import run_sweep

@@ -1,27 +1,29 @@
 """One config with several seeds. The tools are stand-ins that take a moment."""
 
 import json
-import math
 import os
 import signal
-import subprocess
-import sys
 import textwrap
+import threading
 import time
 
 import pytest
 from rich.console import Console
 
+from csrm_plugin.experiments import repetition
 from csrm_plugin.experiments.pipeline.runner import only_one
-from csrm_plugin.experiments.repetition import markdown, repeat, summarise
+from csrm_plugin.experiments.repetition import repeat
+from csrm_plugin.experiments.seed_summary import markdown
 from csrm_plugin.utils import UserError
 
 TRAIN = """
-import pathlib, sys, zipfile
+import json, os, pathlib, sys, zipfile
 work = pathlib.Path(sys.argv[sys.argv.index('--work-dir') + 1])
 seed = int(sys.argv[-1].removeprefix('randomness.seed='))
 with open('trained.txt', 'a') as file:
     print(seed, *sys.argv[1:], file=file)
+devices, threads = (os.environ.get(name) for name in ('CUDA_VISIBLE_DEVICES', 'OMP_NUM_THREADS'))
+(work / 'started.json').write_text(json.dumps(dict(pid=os.getpid(), devices=devices, threads=threads)))
 if seed == 13:
     print('error: the loss is not finite', file=sys.stderr)
     sys.exit(1)
@@ -53,7 +55,16 @@ def project(tmp_path, monkeypatch):
     (tmp_path / 'tools' / 'test.py').write_text(textwrap.dedent(TEST))
     (tmp_path / 'toy.py').write_text(CONFIG)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
     return tmp_path
+
+
+def wait_for(condition, seconds=120):
+    """Wait until something is to be seen; the limit is only for a test that fails anyway."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def call(project, seeds, **kwargs):
@@ -63,17 +74,6 @@ def call(project, seeds, **kwargs):
 
 def trained(project):
     return [int(line.split()[0]) for line in (project / 'trained.txt').read_text().splitlines()]
-
-
-def test_mean_and_standard_deviation_by_hand():
-    scores = {
-        seed: {'val': {'seg/mIoU': value, 'cls/mAP': None if seed else 1.0}} for seed, value in enumerate((1, 2, 6))
-    }
-    entry = summarise(scores)['val']
-    assert entry['seg/mIoU']['mean'] == 3
-    assert entry['seg/mIoU']['std'] == pytest.approx(math.sqrt((4 + 1 + 9) / 2))
-    assert entry['cls/mAP'] == dict(mean=None, std=None, values=[1.0, None, None])  # not every seed has it
-    assert summarise({5: {'val': {'seg/mIoU': 7.0}}})['val']['seg/mIoU']['std'] is None
 
 
 def test_each_seed_is_trained_and_scored_on_each_split(project):
@@ -124,14 +124,48 @@ def seed_file(project, seed=0):
     return path, json.loads(path.read_text())
 
 
-def test_an_interrupted_seed_starts_anew(project):
+def interrupted(project, **key):
+    """Make seed 0 look as if its training had been stopped after a checkpoint, with other parts of its key."""
     call(project, [0])
     path, content = seed_file(project)
-    path.write_text(json.dumps({**content, 'trained': False}))
-    (path.parent / 'half.pth').touch()
-    call(project, [0, 1])
+    path.write_text(json.dumps({**content, 'trained': False, 'scores': {}, 'key': {**content['key'], **key}}))
+    (path.parent / 'epoch_1.pth').write_text('a day of work')
+    return path.parent
+
+
+def set_aside(folder):
+    return [path for path in folder.parent.iterdir() if path.name.startswith(f'{folder.name}.set_aside_')]
+
+
+def test_an_interrupted_seed_is_resumed(project):
+    folder = interrupted(project)
+    (folder / 'train.log').write_text('the first part')
+    result = call(project, [0, 1])
     assert trained(project) == [0, 0, 1]
-    assert not (path.parent / 'half.pth').exists()
+    starts = (project / 'trained.txt').read_text().splitlines()
+    assert ['--resume' in line for line in starts] == [False, True, False]
+    assert (folder / 'epoch_1.pth').read_text() == 'a day of work' and set_aside(folder) == []
+    assert (folder / 'train.log').read_text() == 'the first part' and (folder / 'train_2.log').exists()
+    assert result['resumed'] == [0] and 'resumed, which changes' in (folder.parent / 'repeat.md').read_text()
+    assert result['splits']['val']['seg/mIoU']['values'] == [50, 51]
+
+
+def test_a_seed_that_has_no_checkpoint_yet_starts_in_its_folder_and_does_not_count_as_resumed(project):
+    folder = interrupted(project)
+    for path in folder.glob('*.pth'):
+        path.unlink()
+    assert call(project, [0])['resumed'] == []
+    assert trained(project) == [0, 0] and set_aside(folder) == []
+
+
+@pytest.mark.parametrize('part', ['settings', 'code'])
+def test_what_cannot_be_resumed_is_set_aside(project, part):
+    folder = interrupted(project, **{part: 'older'})
+    result = call(project, [0])
+    assert trained(project) == [0, 0] and '--resume' not in (project / 'trained.txt').read_text()
+    (there,) = set_aside(folder)
+    assert (there / 'epoch_1.pth').read_text() == 'a day of work' and f'changed_since_{part}' in there.name
+    assert not (folder / 'epoch_1.pth').exists() and result['resumed'] == []
 
 
 def test_a_folder_of_something_else_is_left_alone(project):
@@ -151,7 +185,8 @@ def test_another_code_trains_anew_and_other_settings_are_refused(project):
     path.write_text(json.dumps(content))
     call(project, [0])
     assert trained(project) == [0, 0]
-    assert not os.path.exists(f'{path.parent}.old')
+    (there,) = set_aside(path.parent)
+    assert 'changed_since_code' in there.name and (there / 'epoch_2.pth').exists()
     with pytest.raises(UserError, match='other settings; give another --work-dir'):
         call(project, [0], cfg_options=['model.backbone.depth=50'])
 
@@ -164,7 +199,8 @@ def test_what_was_finished_stays_until_its_successor_is(project):
     (project / 'tools' / 'train.py').write_text('raise SystemExit(1)')
     with pytest.raises(UserError, match='seed 0 failed at train'):
         call(project, [0])
-    assert os.path.exists(f'{path.parent}.old/epoch_2.pth')
+    (there,) = set_aside(path.parent)
+    assert (there / 'epoch_2.pth').exists()
 
 
 def test_another_starting_checkpoint_or_other_label_maps_train_anew(project):
@@ -195,22 +231,71 @@ def test_a_failing_seed_names_itself_loses_nothing_and_starts_no_other(project):
     assert trained(project) == [0, 13, 1]
 
 
-def test_an_interrupt_ends_what_runs_and_starts_nothing(project, root):
-    (project / 'tools' / 'train.py').write_text(
-        TRAIN.replace('if seed == 13', 'import time; time.sleep(60)\nif seed == 13')
-    )
-    code = (
-        'import os; from rich.console import Console; from csrm_plugin.experiments.repetition import repeat; '
-        'repeat("toy.py", [0, 1, 2], ".", Console())'
-    )
-    environment = {**os.environ, 'PYTHONPATH': str(root)}
-    process = subprocess.Popen([sys.executable, '-c', code], env=environment, stderr=subprocess.DEVNULL)
-    while not (project / 'trained.txt').exists():
-        assert process.poll() is None
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(30) != 0
+def test_an_interrupt_ends_what_runs_and_starts_nothing(project, monkeypatch):
+    train = TRAIN.replace('if seed == 13', 'import time\nwhile True: time.sleep(1)\nif seed == 13')
+    (project / 'tools' / 'train.py').write_text(train)
+    started = project / 'work_dirs/repeat_toy/seed_0/started.json'
+
+    def interrupt():
+        wait_for(lambda: started.exists() and started.read_text().endswith('}'))
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    thread.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            call(project, [0, 1, 2])
+    finally:
+        thread.join()
+        signal.signal(signal.SIGINT, before)
     assert trained(project) == [0]
+    with pytest.raises(ProcessLookupError):
+        os.kill(json.loads(started.read_text())['pid'], 0)
+
+
+def test_seeds_at_the_same_time_have_gpus_of_their_own(project, monkeypatch):
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '4,6')
+    monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
+    monkeypatch.setattr(repetition, 'available_cores', lambda: 8)
+    # Each waits for the other, so that both run at the same time.
+    wait = (
+        'import time; deadline = time.monotonic() + 120\n'
+        "while len(list(work.parent.glob('*/started.json'))) < 2 and time.monotonic() < deadline: time.sleep(0.01)\n"
+        'if seed == 13'
+    )
+    (project / 'tools' / 'train.py').write_text(TRAIN.replace('if seed == 13', wait))
+    call(project, [0, 1], jobs=2)
+    started = [json.loads((project / f'work_dirs/repeat_toy/seed_{seed}/started.json').read_text()) for seed in (0, 1)]
+    assert {entry['devices'] for entry in started} == {'4', '6'}
+    assert [entry['threads'] for entry in started] == ['4', '4']
+
+
+def test_several_processes_have_a_gpu_each(project, monkeypatch):
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '0,1,2,3')
+    places = []
+
+    def run_jobs(jobs, at_once, environment, console):
+        places.extend(environment(place)['CUDA_VISIBLE_DEVICES'] for place in range(at_once))
+        raise UserError('enough is seen')
+
+    monkeypatch.setattr(repetition, 'run_jobs', run_jobs)
+    with pytest.raises(UserError, match='enough'):
+        call(project, [0, 1, 2], jobs=2, processes=2)
+    assert places == ['0,1', '2,3']
+
+
+def test_without_gpus_nothing_is_said_about_devices(project):
+    call(project, [0, 1], jobs=2)
+    started = json.loads((project / 'work_dirs/repeat_toy/seed_0/started.json').read_text())
+    assert started['devices'] == ''
+
+
+def test_more_processes_than_gpus_are_refused(project, monkeypatch):
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '5')
+    with pytest.raises(UserError, match=r'--processes 2 needs 2 GPUs, but this process sees 1 \(5\)') as error:
+        call(project, [0], processes=2)
+    assert '\n' not in str(error.value) and not (project / 'trained.txt').exists()
 
 
 def test_two_at_once_in_one_folder_are_refused(project):

@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,23 @@ def fail(number):
 
 def die(number):
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def wait_for(condition, seconds=120):
+    """Wait until something is to be seen; the limit is only for a test that fails anyway."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def ended(pid):
+    """Whether a process is gone, or has ended and nobody has asked for its status."""
+    try:
+        state = Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return state in 'ZX'
 
 
 @pytest.mark.parametrize('workers', [0, 1, 3])
@@ -58,8 +76,8 @@ def test_a_killed_worker_is_explained():
 def test_grandchildren_end_with_who_started_the_tool(tmp_path, root):
     # As torchrun does: a process between the pipeline and the tool, which is killed without a word.
     tool = (
-        'import sys, time; from csrm_plugin.utils.cli import run_tool; import argparse\n'
-        'run_tool(lambda args: (open(sys.argv[0] + ".up", "w").close(), time.sleep(60)), argparse.ArgumentParser())'
+        'import os, sys, time; from csrm_plugin.utils.cli import run_tool; import argparse\n'
+        'run_tool(lambda args: (open(sys.argv[0] + ".up", "w").write(f"{os.getpid()}."), time.sleep(600)), argparse.ArgumentParser())'
     )
     (tmp_path / 'tool.py').write_text(tool)
     (tmp_path / 'between.py').write_text(
@@ -67,15 +85,11 @@ def test_grandchildren_end_with_who_started_the_tool(tmp_path, root):
     )
     environment = {**os.environ, 'PYTHONPATH': str(root), 'CSRM_DIE_WITH_PARENT': '1'}
     between = subprocess.Popen([sys.executable, str(tmp_path / 'between.py')], env=environment)
-    deadline = time.monotonic() + 60
-    while not (tmp_path / 'tool.py.up').exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(lambda: (tmp_path / 'tool.py.up').exists() and (tmp_path / 'tool.py.up').read_text().endswith('.'))
+    pid = (tmp_path / 'tool.py.up').read_text().rstrip('.')
     between.kill()
     between.wait()
-    time.sleep(0.3)
-    left = subprocess.run(['pgrep', '-f', str(tmp_path / 'tool.py')], capture_output=True, text=True).stdout
-    assert left == ''
+    wait_for(lambda: ended(pid))
 
 
 def test_negative_workers_are_refused():

@@ -1,7 +1,6 @@
-"""What is checked before the first trial, and how trials at the same time share a machine."""
+"""What is checked before the first trial."""
 
 import glob
-import os
 import os.path as osp
 
 from csrm_plugin.config import provenance
@@ -51,36 +50,3 @@ def refuse_other_trials(folder, shared) -> None:
             f'`{folder}` has trials of another study, for example {osp.basename(min(there))}; '
             'remove them, or give --work-dir'
         )
-
-
-def job_environment(place, jobs, processes, gpus, cores, environ) -> dict:
-    """Variables that keep trials at the same time apart.
-
-    Args:
-        place (int): Which of the jobs, from 0.
-        jobs (int): Trials at a time.
-        processes (int): Processes of one trial.
-        gpus (Sequence[str]): Devices as in ``CUDA_VISIBLE_DEVICES``.
-        cores (int): That this process may use.
-        environ (Mapping[str, str]): What is set already.
-
-    Returns:
-        dict[str, str]: Empty for one job.
-    """
-    if jobs == 1:
-        return {}
-    found = {}
-    if 'OMP_NUM_THREADS' not in environ:
-        found['OMP_NUM_THREADS'] = str(max(cores // (jobs * processes), 1))
-    if gpus and processes <= len(gpus):
-        first = place * processes
-        found['CUDA_VISIBLE_DEVICES'] = ','.join(gpus[(first + i) % len(gpus)] for i in range(processes))
-    return found
-
-
-def visible_gpus() -> list[str]:
-    """Devices that trials can be shared out to, as ``CUDA_VISIBLE_DEVICES`` names them."""
-    visible = os.environ.get('CUDA_VISIBLE_DEVICES')
-    if visible is not None:
-        return [part.strip() for part in visible.split(',') if part.strip() and part.strip() != '-1']
-    return [str(index) for index in range(len(provenance.host()['gpus']))]

@@ -11,16 +11,11 @@ import warnings
 import optuna
 from mmengine.logging import MMLogger
 
+from csrm_plugin.experiments.children import job_environment, project_path, visible_gpus
 from csrm_plugin.experiments.sweep import ownership
 from csrm_plugin.experiments.sweep.command import parse_command
 from csrm_plugin.experiments.sweep.definition import read_sweep
-from csrm_plugin.experiments.sweep.prepare import (
-    check_jobs,
-    check_settings,
-    job_environment,
-    refuse_other_trials,
-    visible_gpus,
-)
+from csrm_plugin.experiments.sweep.prepare import check_jobs, check_settings, refuse_other_trials
 from csrm_plugin.experiments.sweep.result import best_options, importances_of, sweep_content, write_result
 from csrm_plugin.experiments.sweep.rows import best_row, folder_name
 from csrm_plugin.experiments.sweep.storage import hide_password
@@ -144,8 +139,7 @@ class Runner:
         self._looked, self._written, self._changed = -LOOK, -LOOK, True
         self._importances: tuple = (None, (None, None))
         self._waited_for: list[int] = []
-        path = os.pathsep.join(filter(None, [root, os.environ.get('PYTHONPATH')]))
-        self._environment = {'PYTHONPATH': path, **command.environment}
+        self._environment = project_path(root) | command.environment
         texts = {
             'WANDB_RUN_GROUP': shared.name,
             'WANDB_PROJECT': self.sweep.content.get('project'),
@@ -166,7 +160,7 @@ class Runner:
                     time.sleep(PAUSE)
         finally:
             for run in self.runs:
-                run.stop(at_once=True)
+                run.child.stop(at_once=True)
             for number, handler in before.items():
                 signal.signal(number, handler)
         content = self._write()
@@ -241,7 +235,7 @@ class Runner:
             self._report(run, values, running=status is None)
         if status is None:
             if run.told:
-                run.stop()
+                run.child.stop()
             elif time.monotonic() - run.beat >= ownership.BEAT:
                 run.beat = time.monotonic()
                 self._still_ours(run, self.shared.beat(run.trial))
@@ -264,14 +258,14 @@ class Runner:
             if running and self.sweep.early_terminate and run.trial.should_prune():
                 reason = f'pruned at iteration {iteration}: {self.metric} {format_value(value)}'
                 self._finish(run, dict(state='PRUNED', value=value, reason=reason, seconds=run.seconds))
-                run.stop()
+                run.child.stop()
                 return
 
     def _still_ours(self, run, ours) -> bool:
         """Give up a training whose trial another process has ended."""
         if not ours and not run.told:
             run.told = True
-            run.stop()
+            run.child.stop()
             self.display.event(
                 f'trial {run.trial.number}: another process took this one for dead and queued the trial again', 'yellow'
             )
@@ -313,7 +307,7 @@ class Runner:
                 run.told = True
         while any(run.child.poll() is None for run in self.runs):
             for run in self.runs:
-                run.stop(at_once=self.signals > 1)
+                run.child.stop(at_once=self.signals > 1)
             time.sleep(PAUSE / 2)
 
     def _write(self) -> dict:

@@ -4,14 +4,12 @@ import glob
 import json
 import math
 import os.path as osp
-import signal
 import time
 
+from csrm_plugin.experiments.children import Child
 from csrm_plugin.experiments.sweep.space import nearest
-from csrm_plugin.utils.processes import failure_reason, log_tail, start_logged
+from csrm_plugin.utils.processes import failure_reason, log_tail
 
-#: Seconds between asking a training to end and killing it.
-GRACE = 10.0
 #: Lines of a failed trial's log that are kept.
 KEPT_LINES = 20
 
@@ -119,19 +117,17 @@ class TrialRun:
     def __init__(self, trial, folder, command, environment, metric, place) -> None:
         self.trial, self.folder, self.metric, self.place = trial, folder, metric, place
         self.log = osp.join(folder, 'trial.log')
-        self.begin = time.monotonic()
-        self.beat = self.begin
+        self.beat = time.monotonic()
         #: Whether the study knows already how it ended.
         self.told = False
         self.values: list[tuple[int, float]] = []
         self._reader = ScalarReader(folder)
-        self._asked: float | None = None
-        self.child = start_logged(command, self.log, environment)
+        self.child = Child(command, self.log, environment)
 
     @property
     def seconds(self) -> float:
         """Seconds since it began."""
-        return round(time.monotonic() - self.begin, 1)
+        return round(self.child.seconds, 1)
 
     def poll(self) -> tuple[int | None, list[tuple[int, float]]]:
         """Exit status (None while it runs) and the values that are new."""
@@ -147,18 +143,6 @@ class TrialRun:
         """See :func:`outcome_of`."""
         found = outcome_of(status, self.values, self.metric, self._reader.names, self.log)
         return {**found, 'seconds': self.seconds}
-
-    def stop(self, at_once=False) -> None:
-        """Ask the training to end, or kill it if it was asked :data:`GRACE` seconds ago."""
-        if self.child.poll() is not None:
-            return
-        now = time.monotonic()
-        if at_once or (self._asked is not None and now - self._asked > GRACE):
-            self.child.send_signal(signal.SIGKILL)
-        elif self._asked is None:
-            self.child.send_signal(signal.SIGTERM)
-        if self._asked is None:
-            self._asked = now
 
 
 def _parse(line) -> dict | None:

@@ -11,8 +11,8 @@ import pytest
 from rich.console import Console
 
 from csrm_plugin.config.arguments import OptionsAction
-from csrm_plugin.experiments.sweep import runner, trial
-from csrm_plugin.experiments.sweep.prepare import job_environment
+from csrm_plugin.experiments import children
+from csrm_plugin.experiments.sweep import runner
 from csrm_plugin.utils import MissingFileError, UserError
 
 X = {'model.x': {'values': [1.0, 3.0, 2.0]}}
@@ -103,7 +103,7 @@ def test_a_bad_trial_is_stopped(toy):
 
 
 def test_a_stubborn_training_is_killed(toy, monkeypatch):
-    monkeypatch.setattr(trial, 'GRACE', 0.3)
+    monkeypatch.setattr(children, 'GRACE', 0.3)
     path = toy.folder / 'tools' / 'train.py'
     path.write_text('import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n' + path.read_text())
     rule = {'early_terminate': {'type': 'hyperband', 'min_iter': 1}}
@@ -133,15 +133,6 @@ def test_jobs_share_the_machine(toy, monkeypatch):
     assert {(env['OMP_NUM_THREADS'], env['WANDB_RUN_GROUP'], env['CSRM_DIE_WITH_PARENT']) for env in started} == {
         ('4', 'toy_conf', '1')
     }
-
-
-def test_environment_of_a_job():
-    assert job_environment(1, 1, 1, ['0', '1'], 8, {}) == {}
-    assert job_environment(2, 3, 1, ['0', '1'], 8, {}) == {'OMP_NUM_THREADS': '2', 'CUDA_VISIBLE_DEVICES': '0'}
-    assert job_environment(1, 2, 2, ['0', '1', '2', '3'], 8, {'OMP_NUM_THREADS': '1'}) == {
-        'CUDA_VISIBLE_DEVICES': '2,3'
-    }
-    assert job_environment(1, 2, 4, ['0', '1'], 2, {}) == {'OMP_NUM_THREADS': '1'}
 
 
 def test_random_and_bayes_need_an_end_and_can_be_repeated(toy):
