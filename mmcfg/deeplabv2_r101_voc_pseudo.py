@@ -14,8 +14,7 @@ train_pipeline = [
     dict(type='LoadPseudoLabels'),
     dict(type='RandomResize', scale=_base_.train_scale, ratio_range=scale_range, keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PackWSSSInputs'),
+    *_base_.after_train_resize,
 ]
 model = dict(data_preprocessor=dict(size=crop_size))
 train_dataloader = dict(

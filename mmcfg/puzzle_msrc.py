@@ -7,8 +7,7 @@ model = dict(type='PuzzleCAM', tiles=2, loss_re_weight=loss_re_weight)
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=train_scale, keep_ratio=False),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PackWSSSInputs'),
+    *_base_.after_train_resize,
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 custom_hooks = [

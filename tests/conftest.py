@@ -100,7 +100,7 @@ def checkpoint_of(tmp_path_factory):
                 cfg.model.pseudo_label.crf = None
             model = MODELS.build(cfg.model)
             for module in model.modules():  # statistics that are not those of a fresh layer
-                if isinstance(module, torch.nn.BatchNorm2d):
+                if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
                     torch.nn.init.uniform_(module.running_mean, -0.1, 0.1)
                     torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
             if hasattr(model, 'update_teacher'):

@@ -102,10 +102,10 @@ def test_the_paper_is_among_the_trials(root):
 @pytest.mark.parametrize('name', ['ablation', 'rml_ablation'])
 def test_ablation_is_that_of_the_configs(root, name):
     values = yaml.safe_load((root / 'sweeps' / f'{name}.yaml').read_text())['parameters']['model']['values']
-    rows = sorted((root / 'mmcfg' / 'ablations').glob(f'{method(name)}_voc_*.py'))
+    config = str(root / 'mmcfg' / f'{method(name)}_voc.py')
+    rows = [*sorted((root / 'mmcfg' / 'ablations').glob(f'{method(name)}_voc_*.py')), config]
     assert len(values) == len(rows) == 4
     for value, row in zip(values, rows):
-        config = str(root / 'mmcfg' / f'{method(name)}_voc.py')
         cfg = load_config(config, {'model': OptionsAction.parse_value(value)})
         assert config_settings(cfg) == config_settings(load_config(str(row)))
 

@@ -1,1 +1,1 @@
-from csrm_plugin.engine import hooks, optim_constructor, optim_wrapper  # noqa: F401  (registers)
+from csrm_plugin.engine import cpu_data_parallel, hooks, optim_constructor, optim_wrapper  # noqa: F401  (registers)

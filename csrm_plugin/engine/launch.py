@@ -5,7 +5,6 @@ import os
 
 import torch
 import torch.distributed as dist
-from mmengine.dist import get_world_size
 from mmengine.logging import print_log
 
 from csrm_plugin.utils import UserError
@@ -15,8 +14,9 @@ def prepare_distributed(cfg, launcher='none'):
     """Set the launcher, and get a run on CPUs ready that MMEngine's own launcher cannot start.
 
     MMEngine calls ``torch.cuda.set_device`` on every rank and gives it to the model wrapper as its device. Without
-    CUDA the gloo group is therefore started here, before the Runner is built (which then leaves it alone), the
-    wrapper gets no device, and SyncBN, which needs GPUs, becomes BN.
+    CUDA the gloo group is therefore started here, before the Runner is built (which then leaves it alone), and the
+    wrapper is one that needs no device and makes SyncBN work, which torch has for GPUs only. On one process the Runner
+    itself turns SyncBN into BN, and ``randomness.diff_rank_seed`` is taken back, see :func:`_forget_ranks`.
 
     Args:
         cfg (mmengine.config.Config): Changed in place.
@@ -35,27 +35,43 @@ def prepare_distributed(cfg, launcher='none'):
                 f'torchrun started {os.environ["WORLD_SIZE"]} processes, but --launcher is none: each would train '
                 'alone in the same work directory. Add `--launcher pytorch`.'
             )
+        _forget_ranks(cfg)
         return 1
     if launcher == 'pytorch' and 'RANK' not in os.environ:
         raise UserError(
             '--launcher pytorch needs torchrun: `tools/dist_train.sh CONFIG PROCESSES` or `torchrun '
             '--nproc_per_node PROCESSES tools/train.py CONFIG --launcher pytorch`'
         )
-    if torch.cuda.is_available():
-        return _world_size(launcher)
+    if not torch.cuda.is_available():
+        _start_on_cpus(cfg, launcher)
+    world_size = _world_size(launcher)
+    if world_size == 1:
+        _forget_ranks(cfg)
+    return world_size
+
+
+def _start_on_cpus(cfg, launcher):
+    """Start the gloo group, and choose a model wrapper that needs no GPU."""
     if launcher != 'pytorch':
         raise UserError(f'--launcher {launcher} needs CUDA; on CPUs use torchrun and --launcher pytorch')
     if not dist.is_initialized():
         dist.init_process_group('gloo')
     cfg.model_wrapper_cfg = dict(
-        type='MMDistributedDataParallel',
+        type='CPUDistributedDataParallel',
         device_ids=None,
         broadcast_buffers=False,
         find_unused_parameters=cfg.get('find_unused_parameters', False),
     )
-    cfg.pop('sync_bn', None)
-    _replace_sync_bn(cfg._cfg_dict)
-    return get_world_size()
+
+
+def _forget_ranks(cfg):
+    """Take ``randomness.diff_rank_seed`` back where there is one process only.
+
+    There it changes nothing but this: MMEngine then shuffles the pictures by a number drawn from NumPy instead of by
+    ``randomness.seed``.
+    """
+    if cfg.get('randomness', {}).get('diff_rank_seed'):
+        cfg.randomness.diff_rank_seed = False
 
 
 def set_global_batch(cfg, world_size=1, cfg_options=None):
@@ -130,15 +146,3 @@ def _world_size(launcher):
     if variable not in os.environ:
         raise UserError(f'--launcher {launcher}, but the environment variable {variable} is not set')
     return int(os.environ[variable])
-
-
-def _replace_sync_bn(node):
-    """Turn every ``type='SyncBN'`` below ``node`` into BN, in place."""
-    if isinstance(node, dict):
-        if node.get('type') == 'SyncBN':
-            node['type'] = 'BN'
-        for value in node.values():
-            _replace_sync_bn(value)
-    elif isinstance(node, (list, tuple)):
-        for value in node:
-            _replace_sync_bn(value)

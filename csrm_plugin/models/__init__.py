@@ -1,6 +1,6 @@
 """Everything that is trained; importing this package registers it in the registries of :mod:`mmseg`."""
 
-from csrm_plugin.models import backbones, decode_heads, losses, segmentors  # noqa: F401  (registers)
+from csrm_plugin.models import backbones, decode_heads, layers, losses, segmentors  # noqa: F401  (registers)
 from csrm_plugin.models.checkpoints import initializers  # noqa: F401  (registers)
 from csrm_plugin.models.memory_bank import MemoryBank
 

@@ -2,7 +2,8 @@
 _base_ = 'mmseg::_base_/default_runtime.py'
 custom_imports = dict(imports=['csrm_plugin'], allow_failed_imports=False)
 
-randomness = dict(seed=0, deterministic=False)
+# Processes draw mixtures and dropout of their own. On one process ours leave `diff_rank_seed` out.
+randomness = dict(seed=0, deterministic=False, diff_rank_seed=True)
 load_from = None
 resume = False
 log_processor = dict(by_epoch=True)

@@ -98,9 +98,36 @@ def test_loss_that_is_not_finite_on_one_rank_stops_both(results):
 
 
 def test_training_step_under_distributed_data_parallel(results):
-    """With and without a term, in and after the warm-up: no parameter is waited for in vain, and all ranks agree."""
+    """With and without a term, in and after the warm-up: no parameter is waited for in vain, and all ranks agree.
+
+    They do so in every buffer, too: statistics of batch normalisation, the whole teacher, the memory bank. Weights are
+    those of rank 0 from the start, though each rank draws its own.
+    """
     assert len(results['rank0']['trained']) == 2 * 4
     for key, state in results['rank0']['trained'].items():
         for name, value in state.items():
             assert value.equal(results['rank1']['trained'][key][name]), (key, name)
             assert value.isfinite().all()
+        statistics = [name for name in state if name.endswith('running_var')]
+        # CSRM has them in backbone and heads of student and teacher, RML in the backbone and its context head.
+        assert len(statistics) > 20 if key[0] == 'CSRM' else len(statistics) == 2
+        if key[1] is None:  # every head has been used, and not only the backbone
+            assert not any(state[name].eq(1).all() for name in statistics)
+
+
+def test_ranks_draw_mixtures_of_their_own(results):
+    drawn = [results[rank]['drawn']['CSRM', None] for rank in ('rank0', 'rank1')]
+    assert len(drawn[0]) == len(drawn[1]) > 0
+    assert any(mask.any() for mask in drawn[0])
+    assert any(not one.equal(other) for one, other in zip(*drawn))
+
+
+def test_training_with_halves_is_training_with_the_whole(results):
+    """Weights, statistics and the teacher, where nothing is drawn at random."""
+    one = results['one']['alike']
+    for rank in ('rank0', 'rank1'):
+        assert results[rank]['alike'].keys() == one.keys()
+        for name, value in one.items():
+            torch.testing.assert_close(
+                results[rank]['alike'][name], value, rtol=1e-3, atol=1e-5, msg=lambda text, name=name: f'{name}: {text}'
+            )

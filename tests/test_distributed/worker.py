@@ -1,17 +1,19 @@
 """One of the processes of `test_two_processes.py`: computes with its share of a batch and saves what it found."""
 
+import contextlib
 import os
 import sys
 
 import torch
 import torch.distributed as dist
-from mmengine.model import MMDistributedDataParallel
+from mmcv.cnn import build_norm_layer
 from mmengine.optim import OptimWrapper
 from mmengine.structures import LabelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
 from csrm_plugin import functional as F
+from csrm_plugin.engine.cpu_data_parallel import CPUDistributedDataParallel
 from csrm_plugin.models.memory_bank import MemoryBank
 from csrm_plugin.models.segmentors import CAMClassifier, NonFiniteLossError
 
@@ -112,23 +114,26 @@ def stop(found):
 
 @MODELS.register_module()
 class TwoConvs(torch.nn.Module):
-    """Backbone of 8 channels at a half and a quarter of the size."""
+    """Backbone of 8 channels at a half and a quarter of the size, with SyncBN after the first convolution."""
 
     def __init__(self):
         super().__init__()
         self.low, self.high = torch.nn.Conv2d(3, 8, 3, 2, 1), torch.nn.Conv2d(8, 8, 3, 2, 1)
+        self.norm = build_norm_layer(dict(type='SyncBN'), 8)[1]
 
     def forward(self, inputs):
-        low = self.low(inputs).relu()
+        low = self.norm(self.low(inputs)).relu()
         return low, self.high(low).relu()
 
 
-def train(found):
+def csrm_config():
+    """Config and terms of CSRM."""
     head = dict(in_channels=8, in_index=1, channels=8, dilations=(1, 2), c1_in_channels=8, c1_channels=4)
+    head['norm_cfg'] = dict(type='SyncBN')
     config = dict(
         type='CSRM',
         backbone=dict(type='TwoConvs'),
-        decode_head=dict(type='DepthwiseSeparableASPPHead', num_classes=K, **head),
+        decode_head=dict(type='DepthwiseSeparableASPPHead', num_classes=K, dropout_ratio=0.1, **head),
         cam_head=dict(type='CAMHead', in_channels=8, num_classes=K - 1),
         representation_head=dict(type='RepresentationHead', embed_dims=DIM, **head),
         loss_c=dict(type='MultiLabelSoftMarginLoss'),
@@ -141,9 +146,7 @@ def train(found):
         loss_u=dict(type='SegmentationConsistencyLoss'),
         loss_m=dict(type='PixelContrastLoss', query_confidence=0.1),
     )
-    found['trained'] = {}
-    train_without_each(found, config, terms)
-    train_without_each(found, *rml_config())
+    return config, terms
 
 
 def rml_config():
@@ -153,7 +156,7 @@ def rml_config():
         backbone=dict(type='TwoConvs'),
         cam_head=dict(type='CAMHead', in_channels=8, num_classes=K - 1, pooling='max'),
         affinity_head=dict(type='AttentionAffinityHead', in_channels=8, embed_dims=8, num_heads=2),
-        context_head=dict(type='ContextHead', in_channels=[8, 8], channels=3),
+        context_head=dict(type='ContextHead', in_channels=[8, 8], channels=3, norm_cfg=dict(type='SyncBN')),
         loss_c=dict(type='MultiLabelSoftMarginLoss'),
         pseudo_label=dict(par=dict(iterations=1, dilations=[1])),
         view_scale=0.5,
@@ -166,36 +169,67 @@ def rml_config():
     return config, terms
 
 
-def train_without_each(found, config, terms):
-    """Three steps, one of them in the warm-up, with all terms and with all but each."""
-    pictures = torch.randn(BATCH, 3, 16, 16)
+def train(found):
+    """Three steps, one of them in the warm-up, of each method with all terms and with all but each."""
+    found['trained'], found['drawn'] = {}, {}
+    for config, terms in (csrm_config(), rml_config()):
+        for absent in (None, *terms):
+            key = config['type'], absent
+            wanted = config | {name: term for name, term in terms.items() if name != absent}
+            with recorded(F, 'class_mix', found['drawn'].setdefault(key, [])):
+                found['trained'][key] = train_model(wanted, seed=5 + F.rank())
+
+
+def train_alike(found):
+    """The same of CSRM with nothing drawn: what one process does with the whole batch is to be seen."""
+    config, terms = csrm_config()
+    config['decode_head']['dropout_ratio'] = 0
+    config['representation_head']['dropout_ratio'] = 0
+    del terms['loss_m']
+    found['alike'] = train_model(config | terms | dict(mix_prob=0.0), seed=5)
+
+
+def train_model(config, seed):
+    """State of a model after three steps with this rank's share of the batch; `seed` is what its weights come from."""
+    torch.manual_seed(7)
+    pictures = torch.randn(BATCH, 3, 16, 16) * torch.arange(1, BATCH + 1).view(-1, 1, 1, 1)
     multi_hot = (torch.rand(BATCH, K - 1) < 0.6).float()
-    for absent in (None, *terms):
-        torch.manual_seed(5)
-        model = MODELS.build(config | {name: term for name, term in terms.items() if name != absent})
-        model.init_weights()
-        model = MMDistributedDataParallel(model)
-        wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.05))
-        torch.manual_seed(100 + F.rank())
-        for factor in (0.0, 1.0, 1.0):
-            model.module.warmup_factor = factor
-            samples = [SegDataSample() for _ in shares(pictures)[0]]
-            for sample, labels in zip(samples, shares(multi_hot)[0]):
-                sample.set_field(LabelData(multi_hot=labels), 'gt_image_labels', dtype=LabelData)
-            model.train_step(dict(inputs=shares(pictures)[0], data_samples=samples), wrapper)
-            if config['type'] == 'CSRM':
-                model.module.update_teacher(0.5)
-        # Running statistics are each rank's own until DistributedDataParallel's next forward pass.
-        found['trained'][config['type'], absent] = {
-            k: v.clone() for k, v in model.module.state_dict().items() if 'running' not in k
-        }
+    torch.manual_seed(seed)
+    model = network = MODELS.build(config)
+    model.init_weights()
+    if F.world_size() > 1:
+        model = CPUDistributedDataParallel(model)
+    wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.05))
+    for factor in (0.0, 1.0, 1.0):
+        network.warmup_factor = factor
+        samples = [SegDataSample() for _ in shares(pictures)[0]]
+        for sample, labels in zip(samples, shares(multi_hot)[0]):
+            sample.set_field(LabelData(multi_hot=labels), 'gt_image_labels', dtype=LabelData)
+        model.train_step(dict(inputs=shares(pictures)[0], data_samples=samples), wrapper)
+        if config['type'] == 'CSRM':
+            network.update_teacher(0.5)
+    return {name: value.clone() for name, value in network.state_dict().items()}
+
+
+@contextlib.contextmanager
+def recorded(module, name, results):
+    """Add what a function gives to a list."""
+    function = getattr(module, name)
+
+    def record(*args, **kwargs):
+        results.append(function(*args, **kwargs))
+        return results[-1]
+
+    setattr(module, name, record)
+    yield
+    setattr(module, name, function)
 
 
 def main(path):
     if os.environ['WORLD_SIZE'] != '1':
         dist.init_process_group('gloo')
     found = dict(losses={}, gradients={})
-    for part in (reliability, losses, contrast, stop, train):
+    for part in (reliability, losses, contrast, stop, train, train_alike):
         torch.manual_seed(0)
         if part is train and F.world_size() == 1:
             continue

@@ -75,7 +75,7 @@ param_scheduler = [dict(type='LinearLR', start_factor=1.0, end_factor=0.5, by_ep
 auto_scale_lr = dict(enable=False, base_batch_size=4)
 default_hooks = dict(checkpoint=dict(type='CheckpointHook', interval=1), logger=dict(type='LoggerHook', interval=1))
 custom_hooks = [dict(type='EmptyCacheHook')]
-randomness = dict(seed=0, deterministic=False)
+randomness = dict(seed=0, deterministic=False, diff_rank_seed=True)
 load_from = None
 resume = False
 """

@@ -101,6 +101,21 @@ def test_without_a_gpu_only_torchrun_goes():
         prepare_distributed(Config(dict()), 'slurm')
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason='about machines without a GPU')
+def test_seeds_by_rank_are_for_several_processes(monkeypatch):
+    """On one, MMEngine would shuffle by a number drawn from NumPy in place of the seed."""
+    for name in ('RANK', 'WORLD_SIZE', 'TORCHELASTIC_RUN_ID'):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(dist, 'is_initialized', lambda: True)
+    for launcher, world_size, expected in (('none', None, False), ('pytorch', 1, False), ('pytorch', 2, True)):
+        if world_size:
+            monkeypatch.setenv('RANK', '0')
+            monkeypatch.setenv('WORLD_SIZE', str(world_size))
+        cfg = Config(dict(randomness=dict(seed=3, diff_rank_seed=True)))
+        assert prepare_distributed(cfg, launcher) == (world_size or 1)
+        assert cfg.randomness == dict(seed=3, diff_rank_seed=expected)
+
+
 def _train_as(rank, toy, port):
     """One of two processes, as torchrun would have started it."""
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT=port)
@@ -133,7 +148,8 @@ def test_two_processes_share_a_batch_and_agree_on_the_weights(toy, tmp_path):
         process.join(120)
     assert [process.exitcode for process in processes] == [0, 0]
     written = Config.fromfile(tmp_path / 'work_dirs' / 'toy' / 'toy.py')
-    assert written.model.norm_cfg.type == 'BN'
+    assert written.model.norm_cfg.type == 'SyncBN'  # a config for GPUs as well: it is the model that is adapted
+    assert written.randomness.diff_rank_seed is True
     assert written.train_dataloader.batch_size == 2
 
 

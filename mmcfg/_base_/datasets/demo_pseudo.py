@@ -11,8 +11,7 @@ train_pipeline = [
     dict(type='LoadPseudoLabels'),
     dict(type='RandomResize', scale=train_scale, ratio_range=scale_range, keep_ratio=False),
     dict(type='RandomCrop', crop_size=crop_size),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PackWSSSInputs'),
+    *_base_.after_train_resize,
 ]
 
 train_dataloader = dict(

@@ -12,31 +12,18 @@ train_pipeline = [
     dict(type='LoadPseudoLabels'),
     dict(type='RandomResize', scale=train_scale, ratio_range=scale_range, keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PackWSSSInputs'),
+    *_base_.after_train_resize,
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=test_scale, keep_ratio=True),
-    dict(type='LoadOptionalAnnotations'),
-    dict(type='PackWSSSInputs'),
+    *_base_.after_test_resize,
 ]
-tta_scales = (0.5, 1.0, 1.5, 2.0)
-tta_context = dict(scales=tta_scales, flip=True)
+tta_sizes = [tuple(int(factor * side) for side in test_scale) for factor in _base_.tta_scales]
+tta_resizes = [dict(type='Resize', scale=size, keep_ratio=True) for size in tta_sizes]
 tta_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(
-        type='TestTimeAug',
-        transforms=[
-            [
-                dict(type='Resize', scale=tuple(int(s * side) for side in test_scale), keep_ratio=True)
-                for s in tta_scales
-            ],
-            [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)],
-            [dict(type='LoadOptionalAnnotations')],
-            [dict(type='PackWSSSInputs')],
-        ],
-    ),
+    dict(type='TestTimeAug', transforms=[tta_resizes, *_base_.after_tta_resize]),
 ]
 
 train_dataloader = dict(

@@ -1,69 +1,32 @@
 # PASCAL VOC 2012 with image-level labels; $VOC_ROOT names the folder VOC2012.
-dataset_type = 'VOC12WSSSDataset'
+_base_ = './image_labels.py'
+
 data_root = '{{$VOC_ROOT:data/VOCdevkit/VOC2012}}'
-data_prefix = dict(img_path='JPEGImages', seg_map_path='SegmentationClass')
 train_scale = (512, 512)  # width, height in pixels
 test_scale = (2048, 512)  # longest and shortest side, proportions kept
+source = dict(type='VOC12WSSSDataset', data_root=data_root)
 
-# The training pipeline reads the picture and its image-level labels; it never opens a mask.
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=train_scale, keep_ratio=False),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PackWSSSInputs'),
+    *_base_.after_train_resize,
 ]
-# The mask is loaded after the resize and so keeps its own size: scores are computed at the picture's resolution.
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=test_scale, keep_ratio=True),
-    dict(type='LoadOptionalAnnotations'),
-    dict(type='PackWSSSInputs'),
+    *_base_.after_test_resize,
 ]
-# `tools/test.py --tta`: several scales, each with and without a flip.
-tta_scales = (0.5, 1.0, 1.5, 2.0)
-tta_context = dict(scales=tta_scales, flip=True)
+tta_sizes = [tuple(int(factor * side) for side in test_scale) for factor in _base_.tta_scales]
+tta_resizes = [dict(type='Resize', scale=size, keep_ratio=True) for size in tta_sizes]
 tta_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(
-        type='TestTimeAug',
-        transforms=[
-            [
-                dict(type='Resize', scale=tuple(int(s * side) for side in test_scale), keep_ratio=True)
-                for s in tta_scales
-            ],
-            [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)],
-            [dict(type='LoadOptionalAnnotations')],
-            [dict(type='PackWSSSInputs')],
-        ],
-    ),
+    dict(type='TestTimeAug', transforms=[tta_resizes, *_base_.after_tta_resize]),
 ]
 
 train_dataloader = dict(
     batch_size=32,
     num_workers=4,
-    persistent_workers=True,
-    drop_last=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
-    dataset=dict(
-        type=dataset_type,
-        data_root=data_root,
-        data_prefix=data_prefix,
-        ann_file='ImageSets/Segmentation/train_aug.txt',
-        pipeline=train_pipeline,
-    ),
+    dataset=dict(**source, ann_file='ImageSets/Segmentation/train_aug.txt', pipeline=train_pipeline),
 )
-val_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type=dataset_type,
-        data_root=data_root,
-        data_prefix=data_prefix,
-        ann_file='ImageSets/Segmentation/val.txt',
-        test_mode=True,
-        pipeline=test_pipeline,
-    ),
-)
+val_dataloader = dict(num_workers=4, dataset=dict(**source, pipeline=test_pipeline))
 test_dataloader = val_dataloader

@@ -14,7 +14,7 @@ backbone = dict(
     strides=(1, 2, 2, 2, 1, 1, 1),
     dilations=(1, 1, 1, 1, 1, 2, 2),
     out_indices=(1, 6),
-    norm_cfg=dict(type='BN'),
+    norm_cfg=dict(type='SyncBN'),
     norm_eval=True,
     init_cfg=dict(type='OptionalPretrained', checkpoint='{{$MSRC_WEIGHTS:none}}', hint='$MSRC_WEIGHTS'),
 )

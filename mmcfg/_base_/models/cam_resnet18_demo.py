@@ -20,7 +20,7 @@ model = dict(
         strides=(1, 2, 1),
         dilations=(1, 1, 2),
         out_indices=(0, 2),
-        norm_cfg=dict(type='BN'),
+        norm_cfg=dict(type='SyncBN'),
     ),
     cam_head=dict(type='CAMHead', in_channels=128, num_classes=6),
     loss_c=dict(type='MultiLabelSoftMarginLoss'),

@@ -8,7 +8,7 @@ branch = dict(
     dilations=(1, 3, 6, 9),
     c1_in_channels=24,
     c1_channels=24,
-    norm_cfg=dict(type='BN', requires_grad=True),
+    norm_cfg=dict(type='SyncBN', requires_grad=True),
     align_corners=False,
 )
 model = dict(

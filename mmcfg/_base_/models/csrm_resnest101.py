@@ -8,7 +8,7 @@ branch = dict(
     dilations=(1, 6, 12, 18),
     c1_in_channels=256,
     c1_channels=48,
-    norm_cfg=dict(type='BN', requires_grad=True),
+    norm_cfg=dict(type='SyncBN', requires_grad=True),
     align_corners=False,
 )
 model = dict(

@@ -8,7 +8,7 @@ branch = dict(
     dilations=(1, 2, 4, 6),
     c1_in_channels=32,
     c1_channels=24,
-    norm_cfg=dict(type='BN'),
+    norm_cfg=dict(type='SyncBN'),
     align_corners=False,
 )
 model = dict(

@@ -19,7 +19,7 @@ model = dict(
         dilations=(1, 1, 2, 4),
         out_indices=(3,),
         # Frozen: batches of ten crops are too small for statistics of their own.
-        norm_cfg=dict(type='BN', requires_grad=False),
+        norm_cfg=dict(type='SyncBN', requires_grad=False),
         norm_eval=True,
         init_cfg=dict(
             type='OptionalPretrained',

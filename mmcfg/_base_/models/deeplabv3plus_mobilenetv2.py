@@ -18,7 +18,7 @@ model = dict(
         c1_channels=24,
         dropout_ratio=0.1,
         num_classes=num_classes,
-        norm_cfg=dict(type='BN', requires_grad=True),
+        norm_cfg=dict(type='SyncBN', requires_grad=True),
         align_corners=False,
         # The mean is over the labelled pixels; the host's default would count those of 255, too.
         loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True),

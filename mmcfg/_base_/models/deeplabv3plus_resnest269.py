@@ -19,7 +19,7 @@ model = dict(
         strides=(1, 2, 2, 1),
         dilations=(1, 1, 1, 2),
         out_indices=(0, 3),
-        norm_cfg=dict(type='BN', requires_grad=True),
+        norm_cfg=dict(type='SyncBN', requires_grad=True),
         norm_eval=False,
         init_cfg=dict(
             type='OptionalPretrained',
@@ -37,7 +37,7 @@ model = dict(
         c1_channels=48,
         dropout_ratio=0.1,
         num_classes=21,
-        norm_cfg=dict(type='BN', requires_grad=True),
+        norm_cfg=dict(type='SyncBN', requires_grad=True),
         align_corners=False,
         # The mean is over the labelled pixels; the host's default would count those of 255, too.
         loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True),

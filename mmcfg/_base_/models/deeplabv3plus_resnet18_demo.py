@@ -17,7 +17,7 @@ model = dict(
         c1_channels=24,
         dropout_ratio=0.1,
         num_classes=7,
-        norm_cfg=dict(type='BN'),
+        norm_cfg=dict(type='SyncBN'),
         align_corners=False,
         # The mean is over the labelled pixels; the host's default would count those of 255, too.
         loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True),

@@ -39,7 +39,10 @@ model = dict(
     cam_head=dict(type='CAMHead', in_channels=512, num_classes=num_classes, pooling='max'),
     affinity_head=dict(type='AffinityHead', num_maps=16),  # 2 blocks of 8 heads
     context_head=dict(
-        type='ContextHead', in_channels=[64, 128, 320, 512], channels=15, norm_cfg=dict(type='BN', requires_grad=True)
+        type='ContextHead',
+        in_channels=[64, 128, 320, 512],
+        channels=15,
+        norm_cfg=dict(type='SyncBN', requires_grad=True),
     ),
     loss_c=dict(type='MultiLabelSoftMarginLoss'),
     loss_instance=dict(type='InstanceMutualLoss', similarity_weight=0.1, loss_weight=0.1),

@@ -6,7 +6,7 @@ model = dict(
     backbone=dict(out_indices=(0, 1, 2)),
     cam_head=dict(pooling='max'),
     affinity_head=dict(type='AttentionAffinityHead', in_channels=128, embed_dims=64, num_heads=4),
-    context_head=dict(type='ContextHead', in_channels=[32, 64, 128], channels=15),
+    context_head=dict(type='ContextHead', in_channels=[32, 64, 128], channels=15, norm_cfg=dict(type='SyncBN')),
     loss_instance=dict(type='InstanceMutualLoss', similarity_weight=0.1, loss_weight=0.1),
     loss_feature=dict(type='FeatureMutualLoss', temperature=0.05, loss_weight=0.1),
     loss_pixel=dict(type='PixelMutualLoss', loss_weight=0.1),
