@@ -18,8 +18,9 @@ from csrm_plugin.inference import browsing
 from csrm_plugin.inference import export_model as export
 from csrm_plugin.inference.evaluate_labels import evaluate_label_folder
 from csrm_plugin.inference.predict import predict_pictures
-from csrm_plugin.inference.predictor import MultiScalePredictor, load_model
+from csrm_plugin.inference.predictor import MultiScalePredictor
 from csrm_plugin.inference.pseudo_labels import make_pseudo_labels
+from csrm_plugin.models.checkpoints.prediction import load_model
 from csrm_plugin.models.segmentors import WSSSSegmentor
 from csrm_plugin.models.segmentors.propagating_segmentor import Propagated, PropagatingSegmentor
 from csrm_plugin.models.segmentors.views import TrainingView

@@ -8,7 +8,7 @@ from csrm_plugin.utils.cli import add_debug_argument, run_tool
 WIDTH = 190
 
 
-def build_parser():
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog='Times depend on the machine and on what else it does: only the ratios, which come from interleaved '
@@ -69,7 +69,7 @@ def build_parser():
     return parser
 
 
-def main(args):
+def main(args: argparse.Namespace) -> None:
     import os
 
     from rich.console import Console

@@ -6,7 +6,7 @@ from csrm_plugin.config.arguments import OptionsAction
 from csrm_plugin.utils.cli import run_tool
 
 
-def build_parser():
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file, for example mmcfg/csrm_demo.py')
     parser.add_argument(
@@ -28,7 +28,7 @@ def build_parser():
     return parser
 
 
-def main(args):
+def main(args: argparse.Namespace) -> None:
     from csrm_plugin.inference.browsing import browse
 
     paths = browse(args.config, args.checkpoint, args.out, args.count, args.cfg_options)

@@ -6,13 +6,13 @@ import os
 import torch
 
 import csrm_plugin  # noqa: F401  (mends what the hosts need)
-from csrm_plugin.models.checkpoints.convert import DEPTHS, KINDS, convert
+from csrm_plugin.models.checkpoints.convert import DEPTHS, KINDS, Conversion, convert
 from csrm_plugin.models.checkpoints.io import read_checkpoint, unwrap_state_dict
 from csrm_plugin.utils import atomic_write
 from csrm_plugin.utils.cli import run_tool
 
 
-def build_parser():
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('input', metavar='IN', help='checkpoint as published')
     parser.add_argument('output', metavar='OUT', help="file to write; `load_from` or a backbone's init_cfg reads it")
@@ -36,7 +36,7 @@ def build_parser():
     return parser
 
 
-def main(args):
+def main(args: argparse.Namespace) -> None:
     state_dict = unwrap_state_dict(read_checkpoint(args.input, unsafe=args.unsafe))
     result = convert(state_dict, kind=args.kind, depth=args.depth, heads=not args.no_decoder)
     meta = dict(
@@ -54,7 +54,7 @@ def main(args):
     print_result(result, args.output)
 
 
-def print_result(result, output):
+def print_result(result: Conversion, output: str) -> None:
     classes = 'no classifier' if result.num_classes is None else f'{result.num_classes} image classes'
     print(f'kind {result.kind}: {result.family}, depth {result.depth or "unknown"}, {classes}')
     if result.norm:

@@ -13,7 +13,7 @@ from csrm_plugin.utils.cli import run_tool
 from csrm_plugin.utils.processes import available_cores
 
 
-def build_parser():
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         'pred_dir',
@@ -55,10 +55,11 @@ def build_parser():
     return parser
 
 
-def main(args):
+def main(args: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from csrm_plugin.inference.evaluate_labels import evaluate_label_folder, print_report, require_writable
+    from csrm_plugin.inference.arguments import require_writable
+    from csrm_plugin.inference.evaluate_labels import evaluate_label_folder, print_report
     from csrm_plugin.utils import UserError, write_json
     from csrm_plugin.visualization.curves import require_plot_format, save_threshold_curve
 

@@ -6,7 +6,7 @@ from csrm_plugin.config.arguments import OptionsAction
 from csrm_plugin.utils.cli import run_tool
 
 
-def build_parser():
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog='DIR gets model.pth and config.py (for mmseg.apis.init_model), export.json, and with --onnx model.onnx: '
@@ -39,7 +39,7 @@ def build_parser():
     return parser
 
 
-def main(args):
+def main(args: argparse.Namespace) -> None:
     from csrm_plugin.inference.export_model import export_model, parse_size
     from csrm_plugin.utils import UserError
 
@@ -59,7 +59,7 @@ def main(args):
         print(f'  model.onnx takes {describe_inputs(report["model.onnx"])}')
 
 
-def describe_inputs(entry):
+def describe_inputs(entry: dict) -> str:
     if 'height' in entry['free']:
         return 'any number of pictures of any size'
     height, width = entry['sizes'][0][1:]

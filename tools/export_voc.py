@@ -5,7 +5,7 @@ import argparse
 from csrm_plugin.utils.cli import run_tool
 
 
-def build_parser():
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog='exit status of --check: 0 if the server would take the archive, 1 if not',
@@ -34,7 +34,7 @@ def build_parser():
     return parser
 
 
-def main(args):
+def main(args: argparse.Namespace) -> int | None:
     from csrm_plugin.utils import UserError
 
     if args.check is not None and (args.pred_dir or args.out):
@@ -44,7 +44,7 @@ def main(args):
     return check(args) if args.check else export(args)
 
 
-def export(args):
+def export(args: argparse.Namespace) -> None:
     from csrm_plugin.inference.export_voc import export_voc
 
     result = export_voc(args.pred_dir, args.split_file, args.out, args.pictures, args.competition)
@@ -56,7 +56,7 @@ def export(args):
     print_notes(args)
 
 
-def check(args):
+def check(args: argparse.Namespace) -> int:
     from csrm_plugin.datasets.voc_layout import read_split
     from csrm_plugin.inference.export_voc import archive_folder, check_archive
 
@@ -70,7 +70,7 @@ def check(args):
     return int(bool(problems))
 
 
-def print_notes(args):
+def print_notes(args: argparse.Namespace) -> None:
     from csrm_plugin.inference.export_voc import split_note
 
     note = split_note(args.split_file)

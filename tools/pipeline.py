@@ -6,7 +6,7 @@ import os.path as osp
 from csrm_plugin.utils.cli import run_tool
 
 
-def build_parser():
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog='Stages whose inputs, code and settings have not changed are skipped, and it says so. After a crash or '
@@ -23,7 +23,7 @@ def build_parser():
     return parser
 
 
-def main(args):
+def main(args: argparse.Namespace) -> None:
     from rich.console import Console
 
     from csrm_plugin.experiments.pipeline.runner import run_pipeline

@@ -6,7 +6,7 @@ from csrm_plugin.inference.arguments import add_inference_arguments, inference_s
 from csrm_plugin.utils.cli import run_tool
 
 
-def build_parser():
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog='Pictures that have their files in DIR already are skipped. labels.json there says what they stand on.',
@@ -21,7 +21,7 @@ def build_parser():
     return add_inference_arguments(parser)
 
 
-def main(args):
+def main(args: argparse.Namespace) -> None:
     from csrm_plugin.inference.predict import predict_pictures
 
     done = predict_pictures(
@@ -37,6 +37,7 @@ def main(args):
         device=args.device,
         tile=args.tile,
         amp=args.amp,
+        check=args.check,
     )
     print(
         f'{args.out}: {done["made"]} pictures done, {done["skipped"]} were there, '

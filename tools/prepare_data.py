@@ -11,6 +11,8 @@ Examples:
 
 import argparse
 import os.path as osp
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from csrm_plugin.datasets import preparation
 from csrm_plugin.datasets.preparation.common import PRESETS, label_paths, refuse_existing, union_of_ids
@@ -20,7 +22,7 @@ from csrm_plugin.utils import UserError
 from csrm_plugin.utils.cli import add_debug_argument, run_tool
 
 
-def build_parser():
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     add_voc_xml(commands)
@@ -32,7 +34,9 @@ def build_parser():
     return add_debug_argument(parser)
 
 
-def add_command(commands, name, run, help_text):
+def add_command(
+    commands: argparse._SubParsersAction, name: str, run: Callable[[argparse.Namespace], int | None], help_text: str
+) -> argparse.ArgumentParser:
     """A sub-command with the data root."""
     command = commands.add_parser(name, help=help_text, description=help_text)
     command.set_defaults(run=run)
@@ -47,7 +51,7 @@ def add_command(commands, name, run, help_text):
     return command
 
 
-def add_writing(command):
+def add_writing(command: argparse.ArgumentParser) -> None:
     """What the commands that write labels share."""
     command.add_argument(
         '--out',
@@ -58,7 +62,7 @@ def add_writing(command):
     command.add_argument('--no-check', action='store_true', help='leave out the check at the end')
 
 
-def add_reading(command):
+def add_reading(command: argparse.ArgumentParser) -> None:
     """What the commands that read a folder in VOC layout share."""
     command.add_argument(
         '--splits', nargs='+', metavar='NAME', help='names of lists in ImageSets/Segmentation (default: all)'
@@ -73,7 +77,7 @@ def add_reading(command):
     command.add_argument('--img-suffix', default='.jpg', metavar='END', help='ending of the pictures (default: .jpg)')
 
 
-def add_mask_folder(command):
+def add_mask_folder(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         '--mask-folder',
         default='SegmentationClass',
@@ -82,7 +86,7 @@ def add_mask_folder(command):
     )
 
 
-def add_voc_xml(commands):
+def add_voc_xml(commands: argparse._SubParsersAction) -> None:
     command = add_command(commands, 'voc-xml', run_voc_xml, 'labels from VOC annotation files')
     add_reading(command)
     command.add_argument(
@@ -97,7 +101,7 @@ def add_voc_xml(commands):
     add_writing(command)
 
 
-def add_coco_json(commands):
+def add_coco_json(commands: argparse._SubParsersAction) -> None:
     command = add_command(
         commands,
         'coco-json',
@@ -134,7 +138,7 @@ def add_coco_json(commands):
     add_writing(command)
 
 
-def add_masks(commands):
+def add_masks(commands: argparse._SubParsersAction) -> None:
     command = add_command(commands, 'masks', run_masks, 'labels from segmentation masks')
     add_reading(command)
     add_mask_folder(command)
@@ -148,7 +152,7 @@ def add_masks(commands):
     add_writing(command)
 
 
-def add_csv(commands):
+def add_csv(commands: argparse._SubParsersAction) -> None:
     command = add_command(commands, 'csv', run_csv, 'labels from a table: id,labels or id and a 0/1 column per class')
     add_reading(command)
     command.add_argument('--csv', required=True, metavar='FILE', help='table with a header line')
@@ -158,7 +162,7 @@ def add_csv(commands):
     add_writing(command)
 
 
-def add_check(commands):
+def add_check(commands: argparse._SubParsersAction) -> None:
     command = add_command(
         commands, 'check', run_check, 'check pictures, masks, labels and lists; exit status 1 if there are errors'
     )
@@ -168,7 +172,7 @@ def add_check(commands):
     command.add_argument('--quick', action='store_true', help='names and labels only, without reading the pictures')
 
 
-def add_synthetic(commands):
+def add_synthetic(commands: argparse._SubParsersAction) -> None:
     command = add_command(commands, 'synthetic', run_synthetic, 'draw the synthetic data set of the demo')
     command.add_argument(
         '--size', nargs=2, type=int, default=(128, 96), metavar=('W', 'H'), help='pixels (default: 128 96)'
@@ -178,7 +182,9 @@ def add_synthetic(commands):
     command.add_argument('--seed', type=int, default=0, metavar='N', help='seed of the pictures (default: 0)')
 
 
-def known_classes(args, splits, fallback=None):
+def known_classes(
+    args: argparse.Namespace, splits: Mapping[str, list[str]], fallback: Sequence[str] | None = None
+) -> list[str]:
     """Class names of ``--classes``, else of a label file in the root, else ``fallback``."""
     classes = preparation.resolve_classes(args.classes)
     if classes is not None:
@@ -194,7 +200,13 @@ def known_classes(args, splits, fallback=None):
     return list(fallback)
 
 
-def finish(args, splits, classes, labels, **check_options):
+def finish(
+    args: argparse.Namespace,
+    splits: Mapping[str, list[str]],
+    classes: Sequence[str],
+    labels: Mapping[str, list[str]],
+    **check_options: Any,
+) -> int:
     """Write the labels of the splits, say so and check."""
     paths = preparation.write_split_labels(args.out or args.root, splits, classes, labels)
     for split, path in paths.items():
@@ -208,20 +220,20 @@ def finish(args, splits, classes, labels, **check_options):
     return report(preparation.check_data(args.root, list(splits), label_files=paths, classes=classes, **check_options))
 
 
-def report(result):
+def report(result: preparation.Report) -> int:
     """Print a report; give the exit status."""
     print(result)
     return 0 if result.ok else 1
 
 
-def start(args):
+def start(args: argparse.Namespace) -> dict[str, list[str]]:
     """Splits to work on, after a look whether their files may be written."""
     splits = preparation.resolve_splits(args.root, args.splits, args.img_suffix)
     refuse_existing(label_paths(args.out or args.root, splits).values(), args.overwrite)
     return splits
 
 
-def run_voc_xml(args):
+def run_voc_xml(args: argparse.Namespace) -> int:
     splits = start(args)
     classes = known_classes(args, splits, PRESETS['voc12'])
     folder = osp.join(args.root, args.annotations)
@@ -229,7 +241,7 @@ def run_voc_xml(args):
     return finish(args, splits, classes, labels, img_suffix=args.img_suffix)
 
 
-def run_masks(args):
+def run_masks(args: argparse.Namespace) -> int:
     splits = start(args)
     classes = known_classes(args, splits)
     folder = osp.join(args.root, args.mask_folder)
@@ -237,7 +249,7 @@ def run_masks(args):
     return finish(args, splits, classes, labels, img_suffix=args.img_suffix, mask_folder=args.mask_folder)
 
 
-def run_csv(args):
+def run_csv(args: argparse.Namespace) -> int:
     splits = start(args)
     classes, labels = preparation.labels_from_csv(args.csv, preparation.resolve_classes(args.classes), args.separator)
     missing = [image_id for image_id in union_of_ids(splits) if image_id not in labels]
@@ -248,7 +260,7 @@ def run_csv(args):
     return finish(args, splits, classes, labels, img_suffix=args.img_suffix)
 
 
-def run_coco(args):
+def run_coco(args: argparse.Namespace) -> int:
     if len(args.splits) > 1 and (args.annotations or args.images):
         raise UserError('--annotations and --images belong to one split: name it with --splits.')
     paths = label_paths(args.out or args.root, args.splits)
@@ -273,7 +285,7 @@ def run_coco(args):
     return report(preparation.check_data(args.root, args.splits, label_files=paths))
 
 
-def run_check(args):
+def run_check(args: argparse.Namespace) -> int:
     return report(
         preparation.check_data(
             args.root,
@@ -287,12 +299,12 @@ def run_check(args):
     )
 
 
-def run_synthetic(args):
+def run_synthetic(args: argparse.Namespace) -> None:
     made = ensure_synthetic(args.root, tuple(args.size), args.num_train, args.num_val, args.seed)
     print(f'{"drew" if made else "already there:"} {args.num_train} + {args.num_val} pictures in {args.root}')
 
 
-def main(args):
+def main(args: argparse.Namespace) -> int | None:
     return args.run(args)
 
 

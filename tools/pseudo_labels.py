@@ -6,7 +6,7 @@ from csrm_plugin.inference.arguments import add_inference_arguments, inference_s
 from csrm_plugin.utils.cli import run_tool
 
 
-def build_parser():
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog='A second call skips what is there. labels.json in DIR says what the labels stand on; other settings '
@@ -36,7 +36,7 @@ def build_parser():
     return parser
 
 
-def main(args):
+def main(args: argparse.Namespace) -> None:
     from csrm_plugin.inference.pseudo_labels import make_pseudo_labels
     from csrm_plugin.utils import write_json
     from csrm_plugin.utils.shards import parse_shard
@@ -56,6 +56,7 @@ def main(args):
         device=args.device,
         tile=args.tile,
         amp=args.amp,
+        check=args.check,
     )
     print(
         f'{args.out}: {summary["made"]} label maps made, {summary["skipped"]} were there, '

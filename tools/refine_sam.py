@@ -13,7 +13,7 @@ import argparse
 from csrm_plugin.utils.cli import run_tool
 
 
-def build_parser():
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         'labels', metavar='LABEL_DIR', help='folder of <id>.png; its labels.json, if any, gives classes and palette'
@@ -41,10 +41,15 @@ def build_parser():
     parser.add_argument(
         '--shard', default='0/1', metavar='I/N', help='part i, from 0, of n parts of the list (default: 0/1, all)'
     )
+    parser.add_argument(
+        '--check',
+        action='store_true',
+        help='read the files that are there already, and make damaged ones again (default: what is there is whole)',
+    )
     return parser
 
 
-def main(args):
+def main(args: argparse.Namespace) -> None:
     from csrm_plugin.inference.refine_sam import refine_folder, report_line
     from csrm_plugin.utils.processes import available_cores
     from csrm_plugin.utils.shards import parse_shard
@@ -58,6 +63,7 @@ def main(args):
         min_label_coverage=args.min_label_coverage,
         workers=min(available_cores(), 8) if args.workers is None else args.workers,
         shard=parse_shard(args.shard),
+        check=args.check,
     )
     print(report_line(summary))
 

@@ -16,7 +16,7 @@ import argparse
 from csrm_plugin.utils.cli import run_tool
 
 
-def build_parser():
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         'checkpoint',
@@ -37,11 +37,16 @@ def build_parser():
     parser.add_argument(
         '--workers', type=int, metavar='N', help='superpixels only: processes (default: one per core, at most 8)'
     )
+    parser.add_argument(
+        '--check',
+        action='store_true',
+        help='read the files that are there already, and make damaged ones again (default: what is there is whole)',
+    )
     add_sam(parser.add_argument_group('Segment Anything only'))
     return parser
 
 
-def add_sam(group):
+def add_sam(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         '--points-per-side', type=int, default=32, metavar='N', help='N x N points prompt the model (default: 32)'
     )
@@ -76,7 +81,7 @@ def add_sam(group):
     group.add_argument('--device', default='auto', help='auto, cpu, cuda, cuda:1, ... (default: auto)')
 
 
-def main(args):
+def main(args: argparse.Namespace) -> None:
     from csrm_plugin.inference.sam_masks import SUPERPIXELS, SamSettings, make_masks, report_line
     from csrm_plugin.utils.processes import available_cores
     from csrm_plugin.utils.shards import parse_shard
@@ -102,6 +107,7 @@ def main(args):
         device=args.device,
         workers=workers,
         shard=parse_shard(args.shard),
+        check=args.check,
     )
     print(report_line(summary))
 

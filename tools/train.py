@@ -6,7 +6,7 @@ from csrm_plugin.config.arguments import add_config_arguments
 from csrm_plugin.utils.cli import run_tool
 
 
-def build_parser():
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     add_config_arguments(parser)
     parser.add_argument(
@@ -26,7 +26,7 @@ def build_parser():
     return parser
 
 
-def main(args):
+def main(args: argparse.Namespace) -> None:
     from csrm_plugin.engine.training import prepare_training, run_training
 
     cfg = prepare_training(

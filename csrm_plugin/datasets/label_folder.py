@@ -117,7 +117,7 @@ def claim_folder(folder, content: dict) -> None:
     """
     found = read_manifest(folder)
     if found is None:
-        if osp.isdir(folder) and any(entry.name.endswith('.png') for entry in os.scandir(folder)):
+        if osp.isdir(folder) and any(name.endswith('.png') for name in os.listdir(folder)):
             raise UserError(
                 f'--out: `{folder}` holds PNG files, but no {MANIFEST} that says where they come from; they are left '
                 'alone. Give another --out.'

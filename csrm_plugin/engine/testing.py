@@ -1,19 +1,32 @@
 """Run a test and keep what it found: metrics as JSON, predictions as pictures."""
 
 import os.path as osp
+from collections.abc import Sequence
 
+from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from torch import nn
 
 from csrm_plugin.config.load import load_config
 from csrm_plugin.engine.launch import prepare_distributed
 from csrm_plugin.engine.training import set_work_dir
+from csrm_plugin.models.checkpoints.prediction import keep_training_state, prediction_settings
 from csrm_plugin.utils import MissingFileError, UserError, write_json
+from csrm_plugin.utils.models import unwrap
+from csrm_plugin.utils.pictures import picture_id
 from csrm_plugin.visualization import save_label_png
 
 
-def prepare_testing(config, checkpoint, cfg_options=None, work_dir=None, tta=False, launcher='none'):
+def prepare_testing(
+    config: str,
+    checkpoint: str,
+    cfg_options: dict | None = None,
+    work_dir: str | None = None,
+    tta: bool = False,
+    launcher: str = 'none',
+) -> Config:
     """Read a config and apply everything that a test command can ask for.
 
     Args:
@@ -49,7 +62,7 @@ def prepare_testing(config, checkpoint, cfg_options=None, work_dir=None, tta=Fal
     return cfg
 
 
-def run_test(cfg, out_dir=None, json_path=None):
+def run_test(cfg: Config, out_dir: str | None = None, json_path: str | None = None) -> dict[str, float]:
     """Test a model.
 
     Args:
@@ -60,7 +73,7 @@ def run_test(cfg, out_dir=None, json_path=None):
     Returns:
         dict[str, float]: The metrics as the evaluator gives them.
     """
-    runner = Runner.from_cfg(cfg)
+    runner = PredictionRunner.from_cfg(cfg)
     if out_dir is not None:
         runner.register_hook(SavePredictions(out_dir))
     metrics = runner.test()
@@ -69,7 +82,7 @@ def run_test(cfg, out_dir=None, json_path=None):
     return metrics
 
 
-def report_of(runner, metrics, loop='test'):
+def report_of(runner: Runner, metrics: dict, loop: str = 'test') -> dict:
     """What the JSON of a test holds: the metrics flat, what each metric object reports beyond, and the context.
 
     A metric object that has an attribute ``report`` (dict) adds its entries; what is under ``context`` there is
@@ -93,7 +106,7 @@ def report_of(runner, metrics, loop='test'):
     if loop == 'test':
         context['checkpoint'] = runner.cfg.load_from
         context['tta'] = 'tta_pipeline' in runner.cfg and dataset.pipeline == runner.cfg.tta_pipeline
-    note = getattr(unwrapped(runner.model), 'segmentation_note', None)
+    note = getattr(unwrap(runner.model), 'segmentation_note', None)
     if note is not None:
         context['segmentation'] = note
     trained_on = ((runner.cfg.get('train_dataloader') or {}).get('dataset') or {}).get('pseudo_label_dir')
@@ -114,16 +127,22 @@ def _split_of(ann_file) -> str | None:
     return osp.splitext(osp.basename(ann_file))[0] if ann_file else None
 
 
-def weights_of(model) -> str | None:
+def weights_of(model: nn.Module) -> str | None:
     """Which network of a model predicts: ``'teacher'`` or ``'student'``; None where there is only one."""
-    return (getattr(unwrapped(model), 'test_cfg', None) or {}).get('network')
+    return (getattr(unwrap(model), 'test_cfg', None) or {}).get('network')
 
 
-def unwrapped(model):
-    """The segmentor itself, without DistributedDataParallel or test-time augmentation around it."""
-    while hasattr(model, 'module'):
-        model = model.module
-    return model
+class PredictionRunner(Runner):
+    """The host's runner, but its model only predicts: see :mod:`csrm_plugin.models.checkpoints.prediction`.
+
+    Its config, which it writes into the work directory, stays that of the training.
+    """
+
+    def build_model(self, model: nn.Module | dict) -> nn.Module:
+        """Build a model without what takes part in the training alone; a checkpoint may have that or not."""
+        model = super().build_model(prediction_settings(model) if isinstance(model, dict) else model)
+        keep_training_state(model)
+        return model
 
 
 class SavePredictions(Hook):
@@ -133,15 +152,16 @@ class SavePredictions(Hook):
         out_dir (str): Made if it is not there.
     """
 
-    def __init__(self, out_dir):
+    def __init__(self, out_dir: str) -> None:
         self.out_dir = out_dir
 
-    def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+    def after_test_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: Sequence | None = None
+    ) -> None:
         """Save the predictions of one batch."""
         palette = runner.test_dataloader.dataset.metainfo['palette']
         for sample in outputs or ():
             if 'pred_sem_seg' not in sample:
                 raise UserError('--out: this model predicts no segmentation (only CAMs), so there is nothing to save')
-            name = sample.metainfo.get('img_id') or osp.splitext(osp.basename(sample.img_path))[0]
             labels = sample.pred_sem_seg.data.squeeze(0).cpu().numpy()
-            save_label_png(osp.join(self.out_dir, f'{name}.png'), labels, palette)
+            save_label_png(osp.join(self.out_dir, f'{picture_id(sample)}.png'), labels, palette)

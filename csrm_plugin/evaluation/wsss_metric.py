@@ -1,7 +1,5 @@
 """The metric of weakly supervised segmentation: CAMs, segmentation, pseudo labels and classification at once."""
 
-import os.path as osp
-
 import numpy as np
 import torch
 from mmengine.evaluator import BaseMetric
@@ -14,6 +12,7 @@ from csrm_plugin.evaluation.confusion import CAM_THRESHOLDS, cam_confusion, conf
 from csrm_plugin.evaluation.multi_label import mean_average_precision
 from csrm_plugin.functional import normalize_cam, restrict_probs, threshold_cams
 from csrm_plugin.utils import UserError
+from csrm_plugin.utils.pictures import picture_id
 
 #: Where the maps of each source are in a data sample.
 _FIELDS = {'cam': 'cam_logits', 'seg': 'seg_logits', 'propagated': 'propagated_cam'}
@@ -211,12 +210,6 @@ class WSSSMetric(BaseMetric):
             table.add_row([name] + [_cell(report[part]['iou'][name]) for part in parts])
         table.add_row(['mean'] + [_cell(report[part]['mIoU']) for part in parts])
         MMLogger.get_current_instance().info('per class, percent:\n' + table.get_string())
-
-
-def picture_id(sample) -> str:
-    """Name of the picture of a data sample: its id, else the name of its file."""
-    meta = sample if isinstance(sample, dict) else sample.metainfo
-    return str(meta.get('img_id') or osp.splitext(osp.basename(str(meta.get('img_path'))))[0])
 
 
 def recipe_of(sample) -> tuple[str, float | None]:

@@ -1,11 +1,16 @@
-"""Arguments of tools that predict pictures."""
+"""Arguments of tools: those of all that predict pictures, and a look at those that name a file to write."""
+
+import argparse
+import os
+import os.path as osp
 
 from csrm_plugin.config.arguments import OptionsAction
+from csrm_plugin.utils import UserError
 from csrm_plugin.utils.cli import add_debug_argument
 from csrm_plugin.utils.label_sources import SOURCES
 
 
-def add_inference_arguments(parser):
+def add_inference_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """Add what every tool takes that predicts pictures: scales, flip, dCRF, device, tiles, half precision, options.
 
     Returns:
@@ -44,6 +49,11 @@ def add_inference_arguments(parser):
         help='settings of DenseCRF, for example iterations=10 bilateral_sxy=50; implies --crf',
     )
     add('--workers', type=int, metavar='N', help='processes for dCRF and files (default: cores - 1, at most 8)')
+    add(
+        '--check',
+        action='store_true',
+        help='read the files that are there already, and make damaged ones again (default: what is there is whole)',
+    )
     add('--device', help='cpu, cuda, cuda:1 (default: cuda where there is one)')
     add('--tile', type=int, metavar='PIXELS', help='cut larger views into tiles (default: when out of memory)')
     add('--amp', action='store_true', help='half precision on CUDA (changes numbers slightly)')
@@ -58,8 +68,28 @@ def add_inference_arguments(parser):
     return add_debug_argument(parser)
 
 
-def inference_settings(args):
+def inference_settings(args: argparse.Namespace) -> dict:
     """The arguments of :func:`add_inference_arguments` that decide on label maps, as a dict."""
     crf = args.crf_options if args.crf or args.crf_options else None
     names = ('source', 'scales', 'flip', 'threshold')
     return {**{name: getattr(args, name) for name in names}, 'crf': crf}
+
+
+def require_writable(path: str, setting: str) -> None:
+    """Say before the work, not after it, that a result could not be written.
+
+    Args:
+        path (str): The file that is to be written; missing parent folders will be made.
+        setting (str): Where it was asked for, for the message.
+
+    Raises:
+        UserError: If it is a folder, or the folder to write to is none or is write-protected.
+    """
+    if osp.isdir(path):
+        raise UserError(f'{setting}: `{path}` is a folder: give the name of a file')
+    folder = osp.dirname(osp.abspath(path))
+    while not osp.lexists(folder):
+        folder = osp.dirname(folder)
+    if not osp.isdir(folder) or not os.access(folder, os.W_OK | os.X_OK):
+        reason = 'is write-protected' if osp.isdir(folder) else 'is no folder'
+        raise UserError(f'{setting}: `{path}` cannot be written, for `{folder}` {reason}')

@@ -4,7 +4,9 @@ import functools
 import glob
 import os
 import os.path as osp
+from collections.abc import Sequence
 
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.registry import DATASETS
 
@@ -12,19 +14,15 @@ from csrm_plugin.config import provenance
 from csrm_plugin.config.load import load_config
 from csrm_plugin.datasets import voc_layout
 from csrm_plugin.datasets.label_folder import claim_folder
-from csrm_plugin.inference.predictor import MultiScalePredictor, load_model
-from csrm_plugin.inference.pseudo_labels import (
-    LabelWork,
-    describe,
-    describe_labels,
-    label_pictures,
-    labels_of,
-    read_rgb,
-    refuse_source_folders,
-    settings_for,
-)
+from csrm_plugin.inference.predictor import MultiScalePredictor
+from csrm_plugin.inference.pseudo_labels.make import describe, refuse_source_folders
+from csrm_plugin.inference.pseudo_labels.maps import LabelTask, labels_of
+from csrm_plugin.inference.pseudo_labels.settings import describe_labels, settings_for
+from csrm_plugin.inference.pseudo_labels.work import LabelWork, label_pictures
 from csrm_plugin.models.checkpoints.io import read_checkpoint
+from csrm_plugin.models.checkpoints.prediction import load_model
 from csrm_plugin.utils import MissingFileError, UserError
+from csrm_plugin.utils.pictures import picture_id, read_rgb
 from csrm_plugin.visualization import overlay_labels, save_label_png, save_picture
 
 #: Endings of files that count as pictures in a folder.
@@ -34,18 +32,19 @@ OVERLAYS = 'overlays'
 
 
 def predict_pictures(
-    config,
-    checkpoint,
-    pictures,
-    out_dir,
-    settings=None,
-    label_file=None,
-    overlays=True,
-    cfg_options=None,
-    workers=None,
-    device=None,
-    tile=None,
-    amp=False,
+    config: str,
+    checkpoint: str,
+    pictures: Sequence[str],
+    out_dir: str,
+    settings: dict | None = None,
+    label_file: str | None = None,
+    overlays: bool = True,
+    cfg_options: dict | None = None,
+    workers: int | None = None,
+    device: str | None = None,
+    tile: int | None = None,
+    amp: bool = False,
+    check: bool = False,
 ) -> dict:
     """Segment pictures and write ``<name>.png`` (palette PNG) and ``overlays/<name>.png`` for each.
 
@@ -64,6 +63,7 @@ def predict_pictures(
         device (str, optional): Default: CUDA where there is one.
         tile (int, optional): Side of tiles in pixels for larger views.
         amp (bool): Half precision on CUDA.
+        check (bool): Whether label maps that are there already are read, and made again if they are damaged.
 
     Returns:
         dict: As of :func:`csrm_plugin.inference.pseudo_labels.label_pictures`.
@@ -84,13 +84,18 @@ def predict_pictures(
     settings_there = {**describe_labels(settings), **stands_on, 'overlays': overlays, 'labels_sha256': labels_hash}
     claim_folder(out_dir, dict(classes=list(classes), palette=palette, settings=settings_there))
     work = LabelWork(
-        cfg, MultiScalePredictor(model, settings.flip, tile, amp), {out_dir: settings}, palette, workers=workers
+        cfg,
+        MultiScalePredictor(model, settings.flip, tile, amp),
+        {out_dir: settings},
+        palette,
+        workers=workers,
+        check=check,
     )
     finish = functools.partial(finish_picture, overlays=overlays)
     return label_pictures(infos, work, 'Pictures', finish, newer=True)
 
 
-def finish_picture(task, overlays: bool) -> None:
+def finish_picture(task: LabelTask, overlays: bool) -> None:
     """Write the label map of a picture, and its overlay before that: the label map says that a picture is done."""
     ((path, settings),) = task.outputs
     labels = labels_of(task, settings)
@@ -101,7 +106,7 @@ def finish_picture(task, overlays: bool) -> None:
     save_label_png(path, labels, task.palette)
 
 
-def find_pictures(sources) -> list[dict]:
+def find_pictures(sources: Sequence[str]) -> list[dict]:
     """Data infos of pictures.
 
     Args:
@@ -114,7 +119,8 @@ def find_pictures(sources) -> list[dict]:
     paths = []
     for source in sources:
         if osp.isdir(source):
-            found = sorted(entry.path for entry in os.scandir(source) if entry.name.lower().endswith(SUFFIXES))
+            names = sorted(os.listdir(source))
+            found = [osp.join(source, name) for name in names if name.lower().endswith(SUFFIXES)]
         else:
             found = [source] if osp.isfile(source) else sorted(glob.glob(source))
         if not found:
@@ -124,14 +130,14 @@ def find_pictures(sources) -> list[dict]:
         paths += found
     names: dict[str, str] = {}
     for path in dict.fromkeys(paths):
-        name = osp.splitext(osp.basename(path))[0]
+        name = picture_id(dict(img_path=path))
         if name in names:
             raise UserError(f'`{names[name]}` and `{path}` have the same name, so one would overwrite the other')
         names[name] = path
     return [dict(img_path=path, img_id=name) for name, path in names.items()]
 
 
-def classes_of(cfg, checkpoint) -> tuple[list, list]:
+def classes_of(cfg: Config, checkpoint: str) -> tuple[list, list]:
     """Class names (background first) and colours of a model: those its checkpoint notes, else the config's.
 
     Raises:
@@ -153,7 +159,7 @@ def classes_of(cfg, checkpoint) -> tuple[list, list]:
     return list(classes), [list(map(int, colour)) for colour in palette]
 
 
-def add_labels(infos, label_file, classes) -> None:
+def add_labels(infos: Sequence[dict], label_file: str, classes: Sequence[str]) -> None:
     """Put ``image_labels`` (C,) into the data infos.
 
     Raises:

@@ -4,21 +4,15 @@ import logging
 from typing import NamedTuple
 
 import torch
-from mmcv.transforms import Compose
-from mmengine.dataset import pseudo_collate
 from mmengine.logging import print_log
-from mmengine.registry import init_default_scope
 from mmengine.runner import autocast
+from mmseg.models.segmentors import BaseSegmentor
 from mmseg.models.utils import resize
-from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
-from csrm_plugin.models.checkpoints.io import read_checkpoint, unwrap_state_dict
-from csrm_plugin.utils import MissingFileError, UserError
-from csrm_plugin.utils.devices import choose_device
-from csrm_plugin.utils.processes import die_with_parent
+from csrm_plugin.utils import UserError
+from csrm_plugin.utils.devices import is_out_of_memory
 
 #: Tiles overlap by this share of their side; the predictions are averaged there.
 TILE_OVERLAP = 0.25
@@ -44,121 +38,6 @@ class Prediction(NamedTuple):
     propagated: Tensor | None = None
 
 
-def load_model(cfg, checkpoint: str, device: str | None = 'cpu'):
-    """Build the model of a config for predictions, with every one of its weights from the checkpoint.
-
-    Args:
-        cfg (mmengine.config.Config): With ``model``.
-        checkpoint (str): File written by a run of that config, or by ``tools/export_model.py``.
-        device (str, optional): Where the model goes, see :func:`csrm_plugin.utils.devices.choose_device`.
-
-    Returns:
-        BaseSegmentor: In evaluation mode.
-
-    Raises:
-        MissingFileError: If there is no such file.
-        UserError: If the file is broken, or lacks weights of this model, as that of another config does.
-    """
-    init_default_scope(cfg.get('default_scope') or 'mmseg')
-    model_cfg = cfg.model.copy()
-    if (model_cfg.get('pseudo_label') or {}).get('crf'):
-        model_cfg.pseudo_label.crf.workers = 0  # the pool of the training's dCRF is not needed
-    tensors = unwrap_state_dict(read_checkpoint(checkpoint))
-    model = MODELS.build(model_cfg)
-    own = model.state_dict()
-    lacking = [
-        name
-        for name, value in own.items()
-        if not name.endswith('num_batches_tracked') and (name not in tensors or tensors[name].shape != value.shape)
-    ]
-    if lacking:
-        raise UserError(
-            f'checkpoint `{checkpoint}` is not one of this config ({cfg.filename}): {len(lacking)} of its {len(own)} '
-            f'tensors are not in it or have another shape, for example {lacking[0]}. Give the config that it was '
-            'trained with, or convert it with `tools/convert_checkpoint.py`.'
-        )
-    model.load_state_dict(tensors, strict=False)
-    return model.to(choose_device(device)).eval()
-
-
-def view_pipeline(test_pipeline, scales) -> list[dict]:
-    """Turn a test pipeline into one that reads a picture once and gives it at several scales.
-
-    Args:
-        test_pipeline (list[dict]): As in a config. Its ``Resize`` is what scale 1 means; without one, scale 1 is the
-            picture's own size. Loading of annotations is dropped.
-        scales (Sequence[float]): Factors.
-
-    Returns:
-        list[dict]: A pipeline whose result holds a list of ``inputs`` and a list of ``data_samples``.
-    """
-    steps = [dict(step) for step in test_pipeline if 'Annotations' not in step['type']]
-    resizes = [index for index, step in enumerate(steps) if step['type'].endswith('Resize')]
-    at = resizes[0] if resizes else 1
-    base = steps[at] if resizes else None
-    views = [_scaled(base, scale) for scale in scales]
-    rest = steps[at + 1 :] if resizes else steps[at:]
-    # TestTimeAug takes a list of alternatives for each step.
-    return [*steps[:at], dict(type='TestTimeAug', transforms=[views, *([step] for step in rest)])]
-
-
-def _scaled(base, scale):
-    """A ``Resize`` at ``scale`` times the size of ``base``, or of the picture where that is None."""
-    if base is None:
-        return dict(type='Resize', scale_factor=float(scale), keep_ratio=True)
-    if base.get('scale') is None:
-        factor = base.get('scale_factor', 1.0)
-        return {**base, 'scale_factor': float(scale) * factor}
-    sides = base['scale'] if isinstance(base['scale'], (list, tuple)) else (base['scale'],) * 2
-    return {**base, 'scale': tuple(int(scale * side) for side in sides)}
-
-
-class Views(Dataset):
-    """Pictures at several scales.
-
-    Args:
-        infos (list[dict]): Data infos with ``img_path`` and whatever the pipeline packs.
-        pipeline (list[dict]): From :func:`view_pipeline`.
-    """
-
-    def __init__(self, infos, pipeline):
-        self.infos = infos
-        self.pipeline = Compose(pipeline)
-
-    def __len__(self):
-        return len(self.infos)
-
-    def __getitem__(self, index):
-        """The dict of views of a picture; ``UserError`` naming the file if it cannot be read."""
-        info = self.infos[index]
-        try:
-            return self.pipeline(dict(info))
-        except FileNotFoundError as error:
-            raise MissingFileError(f'picture `{info["img_path"]}` does not exist') from error
-        except Exception as error:
-            raise UserError(
-                f'picture `{info["img_path"]}` cannot be read ({type(error).__name__}: {error}); it is truncated or '
-                'no picture'
-            ) from error
-
-
-def view_loader(infos, pipeline, workers: int = 2) -> DataLoader:
-    """Loader of :class:`Views`, one picture at a time, in order."""
-    return DataLoader(
-        Views(infos, pipeline), batch_size=1, num_workers=workers, collate_fn=_only, worker_init_fn=_prepare_loader
-    )
-
-
-def _prepare_loader(_):
-    """Leave no loader behind when its parent is killed."""
-    die_with_parent()
-
-
-def _only(batch):
-    """The only item of a batch, as the data preprocessor takes it: every value a list of views."""
-    return {key: [value[0] for value in values] for key, values in pseudo_collate(batch).items()}
-
-
 class MultiScalePredictor:
     """Averages the predictions of a segmentor over the scales and flips of a picture.
 
@@ -175,7 +54,7 @@ class MultiScalePredictor:
         amp (bool): Half precision on CUDA: faster, and the numbers change slightly.
     """
 
-    def __init__(self, model, flip: bool = False, tile: int | None = None, amp: bool = False) -> None:
+    def __init__(self, model: BaseSegmentor, flip: bool = False, tile: int | None = None, amp: bool = False) -> None:
         if tile is not None and tile < MIN_TILE:
             raise UserError(f'--tile must be at least {MIN_TILE} pixels, but is {tile}')
         self.model, self.flip, self.tile, self.amp = model, flip, tile, amp
@@ -321,15 +200,3 @@ def tile_starts(length: int, tile: int) -> list[int]:
     stride = max(round(tile * (1 - TILE_OVERLAP)), 1)
     last = max(length - tile, 0)
     return [*range(0, last, stride), last]
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch or Python could not get the memory it asked for, on a GPU or on the CPU."""
-    text = str(error)
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == 'OutOfMemoryError'
-        or "can't allocate memory" in text
-        or 'not enough memory' in text
-        or 'out of memory' in text
-    )

@@ -2,6 +2,7 @@
 
 import json
 import os.path as osp
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from csrm_plugin.datasets.label_folder import (
     read_manifest,
     require_files,
 )
+from csrm_plugin.inference.finished import find_damaged, present_files
 from csrm_plugin.refine.sam import MASK_SUFFIXES, check_overlaps, enhance_labels, import_coder, read_masks
 from csrm_plugin.utils import MissingFileError, UserError
 from csrm_plugin.utils.processes import run_unordered
@@ -40,15 +42,16 @@ class _Task:
 
 
 def refine_folder(
-    label_dir,
-    mask_dir,
-    out_dir,
-    split_file,
+    label_dir: str,
+    mask_dir: str,
+    out_dir: str,
+    split_file: str,
     min_mask_overlap: float = 0.5,
     min_label_coverage: float = 0.85,
     workers: int = 0,
     shard: tuple[int, int] = (0, 1),
     console: Console | None = None,
+    check: bool = False,
 ) -> dict:
     """Enhance the label maps of a split by masks (:func:`csrm_plugin.refine.enhance_labels`).
 
@@ -65,6 +68,7 @@ def refine_folder(
         workers (int): Processes; 0 works in this one.
         shard (tuple[int, int]): Part ``i`` of ``n`` of the list.
         console (rich.console.Console, optional): Where progress goes; standard error by default.
+        check (bool): Whether files that are there already are read, and made again if they are damaged.
 
     Returns:
         dict: Counts over this shard: ``pictures``, ``made``, ``skipped``, and over those made: ``masks_per_picture``,
@@ -85,8 +89,19 @@ def refine_folder(
     refuse_foreign(label_dir, out_dir, ids)
     claim_folder(out_dir, content)
     task = _Task(label_dir, mask_dir, out_dir, palette, num_classes, min_mask_overlap, min_label_coverage)
-    results = run_unordered(_refine_picture, ((task, image_id) for image_id in ids), workers)
-    return summarise(track(results, len(ids), 'SEPL', console=console))
+    todo = _unfinished(task, ids, check, workers, console)
+    results = run_unordered(_refine_picture, ((task, image_id) for image_id in todo), workers)
+    return summarise(track(results, len(todo), 'SEPL', console=console), len(ids))
+
+
+def _unfinished(task, ids, check, workers, console) -> list[str]:
+    """Pictures whose label map is not there or, where they are read, damaged."""
+    present = present_files(task.out_dir, (f'{image_id}.png' for image_id in ids))
+    done = {image_id for image_id in ids if f'{image_id}.png' in present}
+    if check:
+        tasks = [(task, image_id) for image_id in ids if image_id in done]
+        done -= {image_id for _, image_id in find_damaged(read_refined, tasks, workers, console)}
+    return [image_id for image_id in ids if image_id not in done]
 
 
 def check_workers(workers: int) -> None:
@@ -95,15 +110,14 @@ def check_workers(workers: int) -> None:
         raise UserError(f'--workers must be at least 0 (0: no processes of their own), but is {workers}')
 
 
-def summarise(results) -> dict:
-    """Add up (number of masks, changed pixels, pixels) of each picture, None for a skipped one."""
-    results = list(results)
-    made = [result for result in results if result is not None]
+def summarise(results: Iterable[tuple[int, int, int]], pictures: int) -> dict:
+    """Add up (number of masks, changed pixels, pixels) of each picture made now, of so many in all."""
+    made = list(results)
     masks, changed, pixels = np.array(made, dtype=np.int64).reshape(-1, 3).T
     return dict(
-        pictures=len(results),
+        pictures=pictures,
         made=len(made),
-        skipped=len(results) - len(made),
+        skipped=pictures - len(made),
         masks_per_picture=float(masks.mean()) if made else None,
         changed_share=float(changed.sum() / pixels.sum()) if made else None,
         without_masks=int((masks == 0).sum()),
@@ -122,7 +136,7 @@ def report_line(summary: dict) -> str:
     return line + (' (their labels are unchanged)' if summary['without_masks'] else '')
 
 
-def describe(label_dir, mask_dir, min_mask_overlap, min_label_coverage) -> dict:
+def describe(label_dir: str, mask_dir: str, min_mask_overlap: float, min_label_coverage: float) -> dict:
     """Content of the manifest: that of ``label_dir``, with ``sepl`` among its settings.
 
     Raises:
@@ -148,7 +162,7 @@ def describe(label_dir, mask_dir, min_mask_overlap, min_label_coverage) -> dict:
     return {**content, 'settings': {**settings, 'sepl': sepl}}
 
 
-def masks_origin(mask_dir) -> str:
+def masks_origin(mask_dir: str) -> str:
     """What made the masks of a folder, by its ``masks.json``; ``'unknown'`` without one."""
     path = osp.join(mask_dir, MASKS_MANIFEST)
     if not osp.isfile(path):
@@ -160,7 +174,7 @@ def masks_origin(mask_dir) -> str:
         raise UserError(f'`{path}` has no `generator`, or is no JSON ({error!r}): make the masks again') from error
 
 
-def require_masks(mask_dir, ids) -> None:
+def require_masks(mask_dir: str, ids: Sequence[str]) -> None:
     """Raise ``MissingFileError`` unless each picture has masks in one of the forms."""
     if not osp.isdir(mask_dir):
         raise MissingFileError(
@@ -179,7 +193,7 @@ def require_masks(mask_dir, ids) -> None:
         )
 
 
-def refuse_foreign(label_dir, out_dir, ids) -> None:
+def refuse_foreign(label_dir: str, out_dir: str, ids: Sequence[str]) -> None:
     """Raise if ``out_dir`` is the folder of the labels, or holds label maps that no manifest speaks for."""
     if osp.realpath(out_dir) == osp.realpath(label_dir):
         raise UserError(f'--out is the folder of the labels, `{label_dir}`: give another one')
@@ -192,23 +206,23 @@ def refuse_foreign(label_dir, out_dir, ids) -> None:
         )
 
 
-def _refine_picture(work):
-    """Enhance one label map: (number of masks, changed pixels, pixels), or None if it is there already."""
+def _refine_picture(work) -> tuple[int, int, int]:
+    """Enhance one label map: (number of masks, changed pixels, pixels)."""
     task, image_id = work
     labels = read_label_png(osp.join(task.label_dir, f'{image_id}.png'), task.num_classes)
-    out = osp.join(task.out_dir, f'{image_id}.png')
-    if is_done(out, task.num_classes, labels.shape):
-        return None
     masks = read_masks(task.mask_dir, image_id, labels.shape)
     enhanced = enhance_labels(labels, masks, task.min_mask_overlap, task.min_label_coverage)
-    save_label_png(out, enhanced, task.palette)
+    save_label_png(osp.join(task.out_dir, f'{image_id}.png'), enhanced, task.palette)
     return len(masks), int((enhanced != labels).sum()), labels.size
 
 
-def is_done(path, num_classes, size) -> bool:
-    """Whether there is a whole label map of that size."""
+def read_refined(work: tuple) -> str | None:
+    """Read an enhanced label map, which must have the size of the one it is of: what is wrong with it, or None."""
+    task, image_id = work
+    name = f'{image_id}.png'
+    size = read_label_png(osp.join(task.label_dir, name), task.num_classes).shape
     try:
-        read_label_png(path, num_classes, size)
-    except UserError:
-        return False
-    return True
+        read_label_png(osp.join(task.out_dir, name), task.num_classes, size)
+    except UserError as error:
+        return str(error)
+    return None

@@ -26,6 +26,9 @@ class MemoryBank(nn.Module):
         steps (Tensor): (), int64: number of calls of ``enqueue``.
     """
 
+    #: A prediction needs none of the keys, so a checkpoint that is to predict need not hold them.
+    training_only = True
+
     def __init__(self, num_classes: int, dim: int, capacity: int) -> None:
         super().__init__()
         if min(num_classes, dim, capacity) < 1:

@@ -15,6 +15,7 @@ import sys
 import traceback
 
 from csrm_plugin.utils import UserError
+from csrm_plugin.utils.devices import is_out_of_memory
 from csrm_plugin.utils.processes import DIE_WITH_PARENT, die_with_parent
 
 #: Exit status of a tool that the user stopped with Ctrl-C (128 + SIGINT, as shells have it).
@@ -103,7 +104,7 @@ def describe_error(error):
         return f'`{text.split()[-1]}` is no known `type`; check its spelling and `custom_imports` in the config'
     if isinstance(error, TypeError) and 'unexpected keyword argument' in text and _raised_while_building(error):
         return _one_line(f'{text}; check the spelling of that setting in the config')
-    if type(error).__name__ == 'OutOfMemoryError':
+    if is_out_of_memory(error):
         return _one_line(
             f'{text.splitlines()[0] if text else "out of memory"} Mend: a smaller train_dataloader.batch_size '
             '(or max_batch_per_process) or a smaller crop'

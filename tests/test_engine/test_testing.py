@@ -1,11 +1,15 @@
 import json
+import sys
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from csrm_plugin.config.load import load_config
+from csrm_plugin.engine import testing
 from csrm_plugin.engine.testing import prepare_testing, run_test
+from csrm_plugin.models.checkpoints.prediction import keep_training_state
 from csrm_plugin.utils import MissingFileError, UserError, write_json
 
 
@@ -69,3 +73,25 @@ def test_json_is_strict_and_whole_or_not_there(tmp_path):
         write_json(path, {'a': object()})
     assert json.loads(path.read_text())['a'] == 0.5
     assert [file.name for file in tmp_path.iterdir()] == ['x.json']
+
+
+@pytest.mark.parametrize('tta', [False, True])
+def test_a_test_needs_no_part_of_the_training(root, demo_options, checkpoint_of, tmp_path, monkeypatch, logged, tta):
+    config, built = str(root / 'mmcfg' / 'csrm_demo.py'), []
+    content = torch.load(checkpoint_of('csrm_demo'), weights_only=True)
+    state = {name: value for name, value in content['state_dict'].items() if not name.startswith('bank.')}
+    torch.save(dict(state_dict=state, meta={}), tmp_path / 'lean.pth')
+    monkeypatch.setitem(sys.modules, 'pydensecrf', None)
+    monkeypatch.setattr(testing, 'keep_training_state', lambda model: (built.append(model), keep_training_state(model)))
+    options = demo_options | {'model.pseudo_label.crf': {}, 'experiment_name': f'lean_{tta}'}
+    cfg = prepare_testing(config, str(tmp_path / 'lean.pth'), options, work_dir=str(tmp_path / 'work'), tta=tta)
+    assert run_test(cfg)['cls/mAP'] > 0
+    model = testing.unwrap(built[0])
+    assert model.bank.capacity == 1 and model.refinement is None
+    weight = model.teacher.decode_head.conv_seg.weight
+    assert weight.cpu().equal(state['teacher.decode_head.conv_seg.weight'])
+    assert not [line for line in logged if 'bank.' in line and 'do not match' in line]
+    # What the host writes beside the results is the config of the training: one may go on from it.
+    written = load_config(str(tmp_path / 'work' / 'csrm_demo.py')).model
+    written = written.module if tta else written
+    assert written == load_config(config, options).model

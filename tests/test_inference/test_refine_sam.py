@@ -104,17 +104,23 @@ def test_manifest_says_what_was_done(data, refine, tmp_path):
         refine()
 
 
-def test_second_run_skips_whole_files_and_mends_others(data, refine, tmp_path):
+@pytest.mark.parametrize('workers', [0, 2])
+def test_second_run_skips_what_is_there_and_mends_what_it_reads(data, refine, tmp_path, capsys, workers):
     refine()
     whole, broken = tmp_path / 'out' / 'a.png', tmp_path / 'out' / 'd.png'
     before, content = whole.stat().st_mtime_ns, broken.read_bytes()
     broken.write_bytes(content[: len(content) // 2])
-    summary = refine()
+    assert refine()['skipped'] == 5
+    summary = refine(check=True, workers=workers)
     assert (summary['made'], summary['skipped'], summary['masks_per_picture']) == (1, 4, 2)
+    assert f'label map `{broken}` cannot be read' in capsys.readouterr().out
     assert whole.stat().st_mtime_ns == before and broken.read_bytes() == content
     summary = refine()
     assert summary['changed_share'] is summary['masks_per_picture'] is None
     assert report_line(summary) == '5 pictures (0 made now, 5 were there already)'
+    broken.write_bytes(b'')
+    (tmp_path / 'out' / 'sub' / 'b.png').unlink()
+    assert refine()['made'] == 2 and broken.read_bytes() == content
 
 
 def test_shards_share_the_work(data, refine, tmp_path):

@@ -7,7 +7,7 @@ import torch
 from mmengine.config import Config
 from mmseg.registry import MODELS
 
-from csrm_plugin.inference import export_model as export
+from csrm_plugin.inference.export_model import onnx_graph
 from csrm_plugin.utils.cli import run_tool
 
 TOOL = Path(__file__).parents[2] / 'tools' / 'export_model.py'
@@ -66,10 +66,10 @@ def test_size_reaches_onnx_and_what_it_takes_is_said(tool, trained, tmp_path, ca
         if not is_free and 'height' in free:
             raise RuntimeError
 
-    monkeypatch.setattr(export, 'ONNX_PACKAGES', ())
-    monkeypatch.setattr(export, '_trace', trace)
-    monkeypatch.setattr(export, '_tidy', lambda *_: None)
-    monkeypatch.setattr(export, '_onnx_difference', lambda *_: 2e-6)
+    monkeypatch.setattr(onnx_graph, 'ONNX_PACKAGES', ())
+    monkeypatch.setattr(onnx_graph, '_trace', trace)
+    monkeypatch.setattr(onnx_graph, '_tidy', lambda *_: None)
+    monkeypatch.setattr(onnx_graph, '_onnx_difference', lambda *_: 2e-6)
     assert run(tool, *trained, '--out', tmp_path / 'out', '--onnx', '--size', '40x72') == 0
     out = capsys.readouterr().out
     assert 'model.onnx: probs differ by at most 2e-06' in out

@@ -50,8 +50,11 @@ def test_enhances_and_sums_up(tool, arguments, tmp_path, capsys):
         '2 pictures (2 made now, 0 were there already): 0.5 masks per picture, 8.33 % of the pixels changed, 1 '
         'pictures without masks (their labels are unchanged)'
     ]
+    (tmp_path / 'out' / 'a.png').write_bytes(b'cut')
     assert run(tool, *arguments) == 0
     assert '0 made now, 2 were there already' in capsys.readouterr().out
+    assert run(tool, *arguments, '--check') == 0
+    assert '1 made now, 1 were there already' in capsys.readouterr().out
 
 
 def test_options_arrive(tool, arguments, tmp_path):

@@ -65,9 +65,9 @@ def test_settings_of_sam_arrive(tool, pictures, monkeypatch, capsys):
 
     monkeypatch.setattr(sam_masks, 'make_masks', record)
     options = ('--points-per-side=5', '--points-per-batch=7', '--pred-iou-thresh=0.1', '--stability-score-thresh=0.2')
-    assert run(tool, 'own/er', pictures, '--out', 'o', *options, '--crop-layers', 2, '--device', 'cpu') == 0
+    assert run(tool, 'own/er', pictures, '--out', 'o', *options, '--crop-layers', 2, '--device', 'cpu', '--check') == 0
     assert seen['args'] == ('own/er', str(pictures), 'o')
-    assert seen['settings'] == sam_masks.SamSettings(5, 0.1, 0.2, 2)
+    assert seen['settings'] == sam_masks.SamSettings(5, 0.1, 0.2, 2) and seen['check'] is True
     assert (seen['points_per_batch'], seen['device'], seen['workers'], seen['shard']) == (7, 'cpu', 0, (0, 1))
 
 

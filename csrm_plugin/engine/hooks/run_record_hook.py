@@ -15,10 +15,10 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from csrm_plugin.config import provenance
-from csrm_plugin.engine.hooks.schedule_hook import unwrap
 from csrm_plugin.engine.testing import report_of
 from csrm_plugin.tracking import record
 from csrm_plugin.utils import UserError, write_json
+from csrm_plugin.utils.models import unwrap
 
 _PROJECT = osp.dirname(osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
 

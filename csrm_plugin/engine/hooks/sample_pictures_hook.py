@@ -9,13 +9,12 @@ import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
-from PIL import Image, ImageOps
 
-from csrm_plugin.engine.hooks.schedule_hook import unwrap
-from csrm_plugin.evaluation.wsss_metric import picture_id
 from csrm_plugin.functional import normalize_cam
 from csrm_plugin.tracking import record
 from csrm_plugin.utils import UserError, write_json
+from csrm_plugin.utils.models import unwrap
+from csrm_plugin.utils.pictures import picture_id, read_rgb
 from csrm_plugin.visualization import Panel, draw_row, overlay_cams, overlay_labels, save_picture
 
 #: Width of a panel, in pixels.
@@ -209,6 +208,4 @@ def _picture(sample) -> np.ndarray:
     """The picture of a data sample as it is on disk: (H, W, 3), uint8, RGB."""
     if not osp.isfile(sample.img_path):
         raise UserError(f'picture `{sample.img_path}` is gone')
-    with Image.open(sample.img_path) as file:
-        # As the loader does: a photo may say which side is up.
-        return np.array(ImageOps.exif_transpose(file).convert('RGB'))
+    return read_rgb(sample.img_path)

@@ -3,15 +3,10 @@
 from functools import reduce
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 
 from csrm_plugin.utils import UserError
-
-
-def unwrap(model):
-    """The model itself, without DistributedDataParallel around it."""
-    return model.module if is_model_wrapper(model) else model
+from csrm_plugin.utils.models import unwrap
 
 
 @HOOKS.register_module()

@@ -3,8 +3,8 @@
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from csrm_plugin.engine.hooks.schedule_hook import unwrap
 from csrm_plugin.utils import UserError
+from csrm_plugin.utils.models import unwrap
 
 
 @HOOKS.register_module()

@@ -50,13 +50,10 @@ def test_right_again_after_a_resume():
     assert resumed == through[7:]
 
 
-def test_dotted_name_also_inside_a_wrapper(monkeypatch):
+def test_dotted_name_also_inside_a_wrapper():
     runner = make_runner()
     wrapped = runner.model
     runner.model = SimpleNamespace(module=wrapped)
-    monkeypatch.setattr(
-        'csrm_plugin.engine.hooks.schedule_hook.is_model_wrapper', lambda model: hasattr(model, 'module')
-    )
     hook = ScheduleHook('loss_s2c.loss_weight', end=1.0)
     hook.before_train(runner)
     runner.iter = 5
