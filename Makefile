@@ -14,7 +14,7 @@ PYTEST = OMP_NUM_THREADS=1 $(1)/bin/python -m pytest -n $(JOBS) $(PYTEST_ARGS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-long test-onedl lint clean
+.PHONY: help install demo test test-long test-onedl lint picture clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -52,10 +52,14 @@ test-long: install ## Run all tests
 test-onedl: $(ONEDL_VENV)/.installed ## Run the tests on the onedl forks of MMEngine and MMSegmentation
 	$(call PYTEST,$(ONEDL_VENV)) -m 'not long'
 
-lint: install ## Check style and spelling
+lint: install ## Check style, spelling and the order of the packages
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/codespell
+	$(VENV)/bin/python docs/architecture.py --check
+
+picture: install ## Draw docs/architecture.svg again, after imports have changed
+	$(VENV)/bin/python docs/architecture.py
 
 clean: ## Remove caches and build products (not .venv, data, work_dirs)
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache

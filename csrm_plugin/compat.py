@@ -11,6 +11,8 @@ import os.path as osp
 import pickle
 import sys
 import types
+from collections.abc import Callable
+from importlib.machinery import ModuleSpec
 
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
@@ -27,7 +29,7 @@ SUPPORTED = {
 UNDECLARED = ('ftfy', 'regex')
 
 
-def check_host_versions(versions=None):
+def check_host_versions(versions: dict[str, str] | None = None) -> None:
     """Raise if a host package is missing or outside the range in :data:`SUPPORTED`.
 
     Args:
@@ -59,7 +61,7 @@ def check_host_versions(versions=None):
         )
 
 
-def _installed_version(name):
+def _installed_version(name: str) -> str | None:
     """Version of the module ``name``, or None if it is not there."""
     try:
         return importlib.import_module(name).__version__
@@ -72,7 +74,7 @@ def _installed_version(name):
 class _MissingOps(types.ModuleType):
     """Stands in for ``mmcv._ext`` while ``mmcv.ops`` is imported: any name exists, calling it is an error."""
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Callable:
         if name.startswith('__'):
             raise AttributeError(name)
 
@@ -85,7 +87,7 @@ class _MissingOps(types.ModuleType):
         return missing_op
 
 
-def import_mmcv_ops():
+def import_mmcv_ops() -> None:
     """Make ``import mmcv.ops`` work with mmcv-lite.
 
     mmseg imports ``mmcv.ops`` at module level, and those modules look up ``mmcv._ext`` while they load. The
@@ -104,7 +106,7 @@ def import_mmcv_ops():
             delattr(mmcv, '_ext')
 
 
-def _find_module(package):
+def _find_module(package: str) -> ModuleSpec | None:
     """Spec of the module that a distribution or module called ``package`` brings, or None.
 
     MMEngine asks for ``mmsegmentation`` where it means the module ``mmseg``, which forks bring as well.
@@ -120,7 +122,7 @@ def _find_module(package):
     return next((spec for spec in specs if spec is not None and spec.submodule_search_locations), None)
 
 
-def _is_installed(package):
+def _is_installed(package: str) -> bool:
     """Whether the distribution or module ``package`` is installed."""
     try:
         importlib.metadata.distribution(package)
@@ -129,7 +131,7 @@ def _is_installed(package):
         return _find_module(package) is not None
 
 
-def _get_installed_path(package):
+def _get_installed_path(package: str) -> str:
     """Folder of the module of a distribution or module called ``package``."""
     spec = _find_module(package)
     if spec is None:
@@ -137,7 +139,7 @@ def _get_installed_path(package):
     return osp.abspath(next(iter(spec.submodule_search_locations)))
 
 
-def replace_pkg_resources():
+def replace_pkg_resources() -> None:
     """Let ``mmseg::_base_/...`` inheritance work without ``pkg_resources``.
 
     setuptools 81 drops it; before that, importing it is slow and prints a deprecation warning at every start.
@@ -156,7 +158,7 @@ def replace_pkg_resources():
                 setattr(module, attribute, function)
 
 
-def allow_mmengine_checkpoints():
+def allow_mmengine_checkpoints() -> None:
     """Let ``torch.load(weights_only=True)`` read what mmengine writes into a checkpoint.
 
     From torch 2.6 on that mode is the default. A training checkpoint of mmengine holds its ``HistoryBuffer`` and
@@ -181,7 +183,7 @@ def allow_mmengine_checkpoints():
     keep_loading_safe()
 
 
-def keep_loading_safe():
+def keep_loading_safe() -> None:
     """Undo what ``onedl-mmengine`` does with a checkpoint that is not plain data: run it, after a warning.
 
     It also takes its own list of harmless names away after each load, and ours with it.
@@ -193,7 +195,7 @@ def keep_loading_safe():
         checkpoint._safe_torch_load = torch.load
 
 
-def _statistic_of_history_buffer(owner, name):
+def _statistic_of_history_buffer(owner: object, name: str) -> Callable:
     """What ``getattr`` may do in a checkpoint: name a statistic of ``HistoryBuffer``, which pickles its methods so."""
     from mmengine.logging import HistoryBuffer
 
@@ -202,7 +204,7 @@ def _statistic_of_history_buffer(owner, name):
     return getattr(owner, name)
 
 
-def apply():
+def apply() -> None:
     """Check the hosts and mend all known traps. Raises ``ImportError`` for unsupported hosts."""
     check_host_versions()
     import_mmcv_ops()

@@ -1,5 +1,6 @@
 """What all tests share. They run on the CPU and offline; those that take minutes are marked `long`."""
 
+import gc
 import logging
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from csrm_plugin.datasets.synthetic import ensure_synthetic
 ROOT = Path(__file__).resolve().parent.parent
 SIZE = (48, 40)  # width, height in pixels
 
+# Each data set of the host collects garbage: half a second a time among all that has been imported here.
+gc.freeze()
+
 
 @pytest.fixture(autouse=True, scope='session')
 def _no_tracking_service():
@@ -26,6 +30,14 @@ def _no_tracking_service():
         patch.delenv(name, raising=False)
     yield
     patch.undo()
+
+
+@pytest.fixture(autouse=True, scope='session')
+def _plain_layout_of_configs():
+    """A Runner writes its config seven times; laying it out nicely takes as long as the rest of a tiny training."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('mmengine.config.config.FormatCode', lambda text, **_: (text, False))
+        yield
 
 
 @pytest.fixture(autouse=True)

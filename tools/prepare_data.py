@@ -11,8 +11,7 @@ Examples:
 
 import argparse
 import os.path as osp
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 
 from csrm_plugin.datasets import preparation
 from csrm_plugin.datasets.preparation.common import PRESETS, label_paths, refuse_existing, union_of_ids
@@ -182,9 +181,7 @@ def add_synthetic(commands: argparse._SubParsersAction) -> None:
     command.add_argument('--seed', type=int, default=0, metavar='N', help='seed of the pictures (default: 0)')
 
 
-def known_classes(
-    args: argparse.Namespace, splits: Mapping[str, list[str]], fallback: Sequence[str] | None = None
-) -> list[str]:
+def known_classes(args: argparse.Namespace, splits: Iterable[str], fallback: Sequence[str] | None = None) -> list[str]:
     """Class names of ``--classes``, else of a label file in the root, else ``fallback``."""
     classes = preparation.resolve_classes(args.classes)
     if classes is not None:
@@ -202,10 +199,10 @@ def known_classes(
 
 def finish(
     args: argparse.Namespace,
-    splits: Mapping[str, list[str]],
+    splits: dict[str, list[str]],
     classes: Sequence[str],
-    labels: Mapping[str, list[str]],
-    **check_options: Any,
+    labels: dict[str, Iterable[str]],
+    **check_options: object,
 ) -> int:
     """Write the labels of the splits, say so and check."""
     paths = preparation.write_split_labels(args.out or args.root, splits, classes, labels)

@@ -11,8 +11,8 @@ ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__,
-        epilog='Each seed has a folder of its own, seed_S. Called again, finished seeds are skipped and interrupted ones '
-        'resumed; what belongs to other settings, code or data is set aside under another name, never deleted.',
+        epilog='Each seed has a folder of its own, seed_S. Called again, finished seeds are skipped and interrupted '
+        'ones resumed; what belongs to other settings, code or data is set aside under another name, never deleted.',
     )
     add = parser.add_argument
     add('config', help='config file, for example mmcfg/csrm_demo.py')

@@ -1,3 +1,5 @@
+"""Pictures with image-level labels: data sets, their preparation and checks, transforms."""
+
 from csrm_plugin.datasets.image_label_dataset import ImageLabelDataset
 from csrm_plugin.datasets.named_datasets import COCO14WSSSDataset, MSRCDataset, VOC12WSSSDataset
 from csrm_plugin.datasets.synthetic_dataset import SyntheticWSSSDataset

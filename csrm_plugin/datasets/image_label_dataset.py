@@ -2,6 +2,7 @@
 
 import logging
 import os.path as osp
+from collections.abc import Sequence
 
 import mmengine.fileio as fileio
 from mmengine.logging import print_log
@@ -52,17 +53,17 @@ class ImageLabelDataset(BaseSegDataset):
 
     def __init__(
         self,
-        ann_file='',
-        data_root='',
-        label_file=None,
-        data_prefix=None,
-        with_masks=None,
-        with_labels=None,
-        pseudo_label_dir=None,
-        metainfo=None,
-        backend_args=None,
+        ann_file: str = '',
+        data_root: str = '',
+        label_file: str | None = None,
+        data_prefix: dict | None = None,
+        with_masks: bool | None = None,
+        with_labels: bool | None = None,
+        pseudo_label_dir: str | None = None,
+        metainfo: dict | None = None,
+        backend_args: dict | None = None,
         **kwargs,
-    ):
+    ) -> None:
         data_root = data_root or ''
         data_prefix = {'img_path': 'JPEGImages', 'seg_map_path': 'SegmentationClass', **(data_prefix or {})}
         self.label_file = label_file
@@ -80,7 +81,7 @@ class ImageLabelDataset(BaseSegDataset):
             **kwargs,
         )
 
-    def _classes_of_label_file(self, data_root, ann_file, backend_args):
+    def _classes_of_label_file(self, data_root: str, ann_file: str, backend_args: dict | None) -> tuple[str, ...]:
         """Class names for a data set whose config names none: background and those of the label file."""
         self._check_root(data_root, backend_args)
         split = voc_layout.split_name(ann_file)
@@ -93,13 +94,13 @@ class ImageLabelDataset(BaseSegDataset):
         classes, _ = voc_layout.read_image_labels(path, backend_args)
         return (voc_layout.BACKGROUND, *classes)
 
-    def _update_palette(self):
+    def _update_palette(self) -> list:
         """Colours of the VOC map where the data set has none of its own; the host would draw random ones."""
         if not self._metainfo.get('palette'):
             return voc_layout.voc_palette(len(self._metainfo['classes']))
         return super()._update_palette()
 
-    def _check_root(self, data_root, backend_args):
+    def _check_root(self, data_root: str, backend_args: dict | None) -> None:
         if data_root and not fileio.exists(data_root, backend_args=backend_args):
             variable = f' or the environment variable {self.ROOT_VARIABLE}' if self.ROOT_VARIABLE else ''
             raise MissingFileError(
@@ -107,7 +108,7 @@ class ImageLabelDataset(BaseSegDataset):
                 'holds JPEGImages and ImageSets.'
             )
 
-    def load_data_list(self):
+    def load_data_list(self) -> list[dict]:
         """Read the split, its labels and the listing of the folders.
 
         Returns:
@@ -145,11 +146,11 @@ class ImageLabelDataset(BaseSegDataset):
         return data_list
 
     @property
-    def image_classes(self):
+    def image_classes(self) -> tuple[str, ...]:
         """tuple[str]: The C image classes: all but the background."""
         return tuple(self._metainfo['classes'][1:])
 
-    def get_cat_ids(self, idx):
+    def get_cat_ids(self, idx: int) -> list[int]:
         """Indices of the picture's image classes, from 0 for the first after the background.
 
         Args:
@@ -160,7 +161,7 @@ class ImageLabelDataset(BaseSegDataset):
         """
         return self.get_data_info(idx)['image_labels'].nonzero()[0].tolist()
 
-    def _read_ids(self):
+    def _read_ids(self) -> list[str]:
         folder = self.data_prefix['img_path']
         if not self.ann_file:
             ids = sorted(voc_layout.list_names(folder, self.img_suffix, self.backend_args))
@@ -179,7 +180,7 @@ class ImageLabelDataset(BaseSegDataset):
             )
         return ids
 
-    def _find_masks(self, ids):
+    def _find_masks(self, ids: Sequence[str]) -> bool:
         """Whether the data infos name masks; looks at the folder only where they may be read."""
         if self.with_masks is False or (self.with_masks is None and not self.test_mode):
             return False
@@ -197,7 +198,7 @@ class ImageLabelDataset(BaseSegDataset):
             f'{missing[0]}{self.seg_map_suffix}. Add them, or set `with_masks=False` to predict only.'
         )
 
-    def _find_label_maps(self, ids):
+    def _find_label_maps(self, ids: Sequence[str]) -> dict:
         """Check ``pseudo_label_dir`` before training starts, and say whose labels it holds.
 
         Returns:
@@ -226,7 +227,7 @@ class ImageLabelDataset(BaseSegDataset):
         return dict(num_classes=len(classes), label_map=self.label_map if own_masks else None)
 
     @staticmethod
-    def _check_manifest(folder, classes):
+    def _check_manifest(folder: str, classes: Sequence[str]) -> None:
         """Label maps hold indices, so where the folder says its classes, names and order must agree."""
         found = (label_folder.read_manifest(folder) or {}).get('classes')
         if found is None or list(found) == list(classes):
@@ -236,7 +237,7 @@ class ImageLabelDataset(BaseSegDataset):
             f'{", ".join(classes)}. Set `pseudo_label_dir` to labels that were made for this data set.'
         )
 
-    def _read_labels(self, ids, with_masks):
+    def _read_labels(self, ids: Sequence[str], with_masks: bool) -> dict[str, list[str]] | None:
         """Names per id, or None for a split that is only predicted."""
         if self.with_labels is False:
             return None
@@ -263,7 +264,7 @@ class ImageLabelDataset(BaseSegDataset):
             f'{missing[0]}. ' + voc_layout.prepare_hint(self.data_root, split, self.LABEL_SOURCE)
         )
 
-    def _check_classes(self, path, file_classes):
+    def _check_classes(self, path: str, file_classes: Sequence[str]) -> None:
         """Labels go by name, so the names must agree; their order in the file does not matter."""
         own = self.METAINFO.get('classes', self._metainfo['classes'])
         if set(own[1:]) == set(file_classes):

@@ -3,18 +3,19 @@
 import json
 import os
 import os.path as osp
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
 
 from csrm_plugin.datasets import voc_layout
-from csrm_plugin.utils import MissingFileError, UserError, write_json
+from csrm_plugin.utils import IGNORE_INDEX, MissingFileError, UserError, write_json
 
 #: Beside the label maps: ``classes``, ``palette``, ``settings`` (what makes two folders comparable) and more.
 MANIFEST = 'labels.json'
 
 
-def read_label_png(path, num_classes: int | None = None, size=None) -> np.ndarray:
+def read_label_png(path: str, num_classes: int | None = None, size: tuple[int, int] | None = None) -> np.ndarray:
     """Read a label map and check it.
 
     Args:
@@ -49,20 +50,20 @@ def read_label_png(path, num_classes: int | None = None, size=None) -> np.ndarra
             f'label map `{path}` has {labels.shape[1]} x {labels.shape[0]} pixels (width x height), but '
             f'{size[1]} x {size[0]} are expected: it belongs to another picture, or was scaled'
         )
-    if labels.dtype != np.uint8 and (labels.min(initial=0) < 0 or labels.max(initial=0) > 255):
-        raise UserError(f'label map `{path}` holds {labels.max()}, but class indices end at 255')
+    if labels.dtype != np.uint8 and (labels.min(initial=0) < 0 or labels.max(initial=0) > IGNORE_INDEX):
+        raise UserError(f'label map `{path}` holds {labels.max()}, but class indices end at {IGNORE_INDEX}')
     labels = labels.astype(np.uint8)
     if num_classes is not None:
-        wrong = labels[(labels >= num_classes) & (labels != voc_layout.IGNORE_INDEX)]
+        wrong = labels[(labels >= num_classes) & (labels != IGNORE_INDEX)]
         if wrong.size:
             raise UserError(
-                f'label map `{path}` holds class {wrong[0]}, but there are classes 0 to {num_classes - 1} (and 255): '
-                'it belongs to another data set, or the classes given are not its'
+                f'label map `{path}` holds class {wrong[0]}, but there are classes 0 to {num_classes - 1} (and '
+                f'{IGNORE_INDEX}): it belongs to another data set, or the classes given are not its'
             )
     return labels
 
 
-def require_files(folder, ids, what: str, suffix: str = '.png', hint: str = '') -> None:
+def require_files(folder: str, ids: Sequence[str], what: str, suffix: str = '.png', hint: str = '') -> None:
     """Raise ``MissingFileError`` unless each id has a file ``<id><suffix>`` in ``folder``.
 
     Args:
@@ -82,7 +83,7 @@ def require_files(folder, ids, what: str, suffix: str = '.png', hint: str = '') 
         )
 
 
-def read_manifest(folder) -> dict | None:
+def read_manifest(folder: str) -> dict | None:
     """What ``labels.json`` of a folder holds; None where there is none.
 
     Raises:

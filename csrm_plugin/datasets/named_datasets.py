@@ -1,5 +1,7 @@
 """Public data sets with their class names. What they do is in :class:`ImageLabelDataset`."""
 
+from collections.abc import Sequence
+
 from mmseg.datasets import PascalVOCDataset
 from mmseg.registry import DATASETS
 
@@ -108,7 +110,7 @@ MSRC_CLASSES = (
 )
 
 
-def _metainfo(image_classes):
+def _metainfo(image_classes: Sequence[str]) -> dict:
     return dict(classes=(BACKGROUND, *image_classes), palette=voc_palette(len(image_classes) + 1))
 
 

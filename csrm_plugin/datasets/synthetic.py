@@ -32,7 +32,7 @@ HUES = dict(badge=0.0, crate=0.09, kite=0.78, tent=0.15, star=0.88, gear=0.7)
 HUE_SPREAD = 0.11
 
 
-def draw_picture(rng, image_size=(128, 96)):
+def draw_picture(rng: np.random.Generator, image_size: tuple[int, int] = (128, 96)) -> tuple[np.ndarray, np.ndarray]:
     """Draw one picture.
 
     Args:
@@ -64,7 +64,7 @@ def draw_picture(rng, image_size=(128, 96)):
     return canvas.clip(0, 255).astype(np.uint8), mask
 
 
-def _draw_ground(rng, name, height, width):
+def _draw_ground(rng: np.random.Generator, name: str, height: int, width: int) -> np.ndarray:
     """Texture of one ground, float (H, W, 3), 0 to 255; dull colours, so that bodies stand out."""
     y, x = np.mgrid[:height, :width].astype(np.float64)
     shift = rng.uniform(0, 2 * np.pi, 4)
@@ -86,14 +86,14 @@ def _draw_ground(rng, name, height, width):
     return np.array(colour) + rng.uniform(-10, 10, 3) + texture[..., None]
 
 
-def _smooth_noise(rng, height, width, cell):
+def _smooth_noise(rng: np.random.Generator, height: int, width: int, cell: int) -> np.ndarray:
     """Noise (H, W) of about unit variance whose grains are ``cell`` pixels wide."""
     grid = rng.normal(size=(height // cell + 2, width // cell + 2)).astype(np.float32)
     enlarged = Image.fromarray(grid).resize((grid.shape[1] * cell, grid.shape[0] * cell), Image.BILINEAR)
     return np.asarray(enlarged)[:height, :width]
 
 
-def _place_object(rng, canvas, mask, name, tries=20):
+def _place_object(rng: np.random.Generator, canvas: np.ndarray, mask: np.ndarray, name: str, tries: int = 20) -> None:
     """Draw an object in place where it hides little of the others; leave it out where no such place is found."""
     height, width = mask.shape
     y, x = np.mgrid[:height, :width].astype(np.float64)
@@ -122,7 +122,7 @@ def _place_object(rng, canvas, mask, name, tries=20):
     mask[shape] = CLASSES.index(name) + 1
 
 
-def _inside(name, u, v):
+def _inside(name: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Which points (in units of the object's radius) belong to the object."""
     distance, angle = np.hypot(u, v), np.arctan2(v, u)
     shapes = dict(
@@ -136,7 +136,7 @@ def _inside(name, u, v):
     return shapes[name]
 
 
-def _pattern(name, u, v):
+def _pattern(name: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Dark points of the patch (in units of the object's radius)."""
     distance, angle = np.hypot(u, v), np.arctan2(v, u)
     patterns = dict(
@@ -150,13 +150,13 @@ def _pattern(name, u, v):
     return patterns[name]
 
 
-def _hsv(hue, saturation, value):
+def _hsv(hue: float, saturation: float, value: float) -> np.ndarray:
     """RGB of 0 to 255 from hue in turns, saturation and value from 0 to 1."""
     phase = (np.array([5, 3, 1]) + hue * 6) % 6
     return 255 * value * (1 - saturation * np.clip(np.minimum(phase, 4 - phase), 0, 1))
 
 
-def write_split(root, split, number, seed, image_size):
+def write_split(root: str, split: str, number: int, seed: int, image_size: tuple[int, int]) -> None:
     """Draw one split in VOC layout with its list and label file.
 
     Args:
@@ -186,7 +186,9 @@ def write_split(root, split, number, seed, image_size):
         json.dump(dict(classes=list(CLASSES), labels=labels), file, indent=0)
 
 
-def ensure_synthetic(root, image_size=(128, 96), num_train=160, num_val=48, seed=0):
+def ensure_synthetic(
+    root: str, image_size: tuple[int, int] = (128, 96), num_train: int = 160, num_val: int = 48, seed: int = 0
+) -> bool:
     """Draw the data set unless it is there already.
 
     It is drawn in a temporary folder beside ``root`` that is renamed at the end, so that nobody sees half of it; of
@@ -238,7 +240,7 @@ def ensure_synthetic(root, image_size=(128, 96), num_train=160, num_val=48, seed
             shutil.rmtree(temporary)
 
 
-def _is_made(root, settings):
+def _is_made(root: str, settings: dict) -> bool:
     """Whether ``root`` holds this data. Raises UserError if it holds other data."""
     path = osp.join(root, SETTINGS_FILE)
     if osp.isfile(path):

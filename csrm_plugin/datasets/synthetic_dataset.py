@@ -24,11 +24,19 @@ class SyntheticWSSSDataset(ImageLabelDataset):
     METAINFO = dict(classes=(BACKGROUND, *CLASSES), palette=voc_palette(len(CLASSES) + 1))
     ROOT_VARIABLE = 'DEMO_ROOT'
 
-    def __init__(self, data_root='data/demo', image_size=(128, 96), num_train=160, num_val=48, seed=0, **kwargs):
+    def __init__(
+        self,
+        data_root: str = 'data/demo',
+        image_size: tuple[int, int] = (128, 96),
+        num_train: int = 160,
+        num_val: int = 48,
+        seed: int = 0,
+        **kwargs,
+    ) -> None:
         self.settings = dict(image_size=tuple(image_size), num_train=num_train, num_val=num_val, seed=seed)
         super().__init__(data_root=data_root, **kwargs)
 
-    def load_data_list(self):
+    def load_data_list(self) -> list[dict]:
         """Draw the pictures if they are not there, then read the split."""
         if ensure_synthetic(self.data_root, **self.settings):
             print_log(

@@ -14,18 +14,19 @@ import difflib
 import json
 import os
 import os.path as osp
+from collections.abc import Iterable, Sequence
 
 import mmengine.fileio as fileio
 import numpy as np
 
+from csrm_plugin.utils import IGNORE_INDEX as IGNORE_INDEX  # also under the name that it has had here
 from csrm_plugin.utils import MissingFileError, UserError
 
 BACKGROUND = 'background'
-IGNORE_INDEX = 255
 SPLIT_FOLDER = osp.join('ImageSets', 'Segmentation')
 
 
-def voc_palette(num_colours):
+def voc_palette(num_colours: int) -> list[list[int]]:
     """Colours of the PASCAL VOC map: a class keeps its colour however many classes there are.
 
     Args:
@@ -48,19 +49,19 @@ def voc_palette(num_colours):
     return colours
 
 
-def shorten(names, limit=3):
+def shorten(names: Iterable[str], limit: int = 3) -> str:
     """Join the first names for an error message and say how many more there are."""
     names = list(names)
     more = f' and {len(names) - limit} more' if len(names) > limit else ''
     return ', '.join(str(name) for name in names[:limit]) + more
 
 
-def split_name(ann_file):
+def split_name(ann_file: str) -> str:
     """Name of the split that a list stands for: ``ImageSets/Segmentation/train_aug.txt`` gives ``train_aug``."""
     return osp.splitext(osp.basename(ann_file))[0]
 
 
-def read_split(path, backend_args=None):
+def read_split(path: str, backend_args: dict | None = None) -> list[str]:
     """Ids of a split list. Blank lines, spaces at the ends, CRLF and a byte-order mark do no harm.
 
     Args:
@@ -90,7 +91,7 @@ def read_split(path, backend_args=None):
     return ids
 
 
-def read_image_labels(path, backend_args=None):
+def read_image_labels(path: str, backend_args: dict | None = None) -> tuple[list[str], dict[str, list[str]]]:
     """Read and check a file of image-level labels.
 
     Args:
@@ -134,11 +135,13 @@ def read_image_labels(path, backend_args=None):
     return list(classes), labels
 
 
-def _is_name_list(value):
+def _is_name_list(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
-def find_label_file(data_root, split, label_file=None, backend_args=None):
+def find_label_file(
+    data_root: str, split: str, label_file: str | None = None, backend_args: dict | None = None
+) -> str | None:
     """Choose the label file of a split.
 
     Args:
@@ -167,7 +170,7 @@ def find_label_file(data_root, split, label_file=None, backend_args=None):
     return None
 
 
-def prepare_hint(data_root, split=None, source='masks'):
+def prepare_hint(data_root: str, split: str | None = None, source: str = 'masks') -> str:
     """The command that makes the labels, as a sentence for error messages.
 
     Args:
@@ -185,7 +188,7 @@ def prepare_hint(data_root, split=None, source='masks'):
     )
 
 
-def list_names(folder, suffix, backend_args=None):
+def list_names(folder: str, suffix: str, backend_args: dict | None = None) -> set[str]:
     """Names of the files in a folder that end in ``suffix``, without it. One listing, no ``stat`` per file.
 
     Args:
@@ -203,7 +206,7 @@ def list_names(folder, suffix, backend_args=None):
     return {name[: len(name) - len(suffix)] for name in names if name.endswith(suffix)}
 
 
-def missing_files(folder, ids, suffix, backend_args=None):
+def missing_files(folder: str, ids: Sequence[str], suffix: str, backend_args: dict | None = None) -> list[str]:
     """Ids without a file in ``folder``, in their order. Ids may hold sub-folders (``a/b``).
 
     Args:
@@ -226,7 +229,7 @@ def missing_files(folder, ids, suffix, backend_args=None):
     return missing
 
 
-def multi_hot(names, classes):
+def multi_hot(names: Iterable[str], classes: Sequence[str]) -> np.ndarray:
     """Labels as a vector.
 
     Args:

@@ -1,10 +1,12 @@
 """Mixed precision where there is no GPU."""
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from mmengine.optim import OptimWrapper
 from mmseg.registry import OPTIM_WRAPPERS
+from torch import nn
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -15,7 +17,7 @@ class CPUAmpOptimWrapper(OptimWrapper):
     """
 
     @contextmanager
-    def optim_context(self, model):
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
         """Accumulate gradients as ``OptimWrapper`` does, with autocast around the forward pass."""
         with super().optim_context(model), torch.autocast('cpu', dtype=torch.bfloat16):
             yield

@@ -5,13 +5,13 @@ Legend of shapes: (h, w) the grid of positions, n = h * w, row by row.
 
 import numpy as np
 
-from csrm_plugin.functional import IGNORE_INDEX
+from csrm_plugin.utils import IGNORE_INDEX
 
 #: Bins of equal width over 0..1. Two affinities in one bin count as a tie.
 AFFINITY_BINS = 1000
 
 
-def grid_classes(truth: np.ndarray, grid, meta: dict) -> np.ndarray:
+def grid_classes(truth: np.ndarray, grid: tuple[int, int], meta: dict) -> np.ndarray:
     """Class of the mask below the centre of each position of the network's grid.
 
     Args:
@@ -36,7 +36,7 @@ def grid_classes(truth: np.ndarray, grid, meta: dict) -> np.ndarray:
     return classes.ravel()
 
 
-def _pixels(count, before, length, after, pixels, turned) -> np.ndarray:
+def _pixels(count: int, before: int, length: int, after: int, pixels: int, turned: bool) -> np.ndarray:
     """Pixel of the mask below the centre of each of ``count`` positions along an axis, -1 in the padding."""
     centres = (np.arange(count) + 0.5) * (before + length + after) / count - before
     share = centres / length

@@ -1,8 +1,10 @@
 """Confusion matrices and what follows from them."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from csrm_plugin.functional import IGNORE_INDEX
+from csrm_plugin.utils import IGNORE_INDEX
 
 #: Background scores at which CAMs are evaluated: 0.05, 0.10, ..., 0.95.
 CAM_THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 20))
@@ -24,7 +26,7 @@ def confusion_matrix(prediction: np.ndarray, truth: np.ndarray, num_classes: int
     return np.bincount(index, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
-def cam_confusion(cam_probs: np.ndarray, truth: np.ndarray, thresholds=CAM_THRESHOLDS) -> np.ndarray:
+def cam_confusion(cam_probs: np.ndarray, truth: np.ndarray, thresholds: Sequence[float] = CAM_THRESHOLDS) -> np.ndarray:
     """Confusion matrices of CAM labels at several background scores, from one pass over the picture.
 
     At threshold t the label is the class of the highest CAM where that is above t, background elsewhere (the
@@ -60,6 +62,6 @@ def iou(matrix: np.ndarray) -> np.ndarray:
     return np.divide(hits, union, out=np.full_like(hits, np.nan), where=union > 0)
 
 
-def mean_iou(matrix: np.ndarray):
+def mean_iou(matrix: np.ndarray) -> np.floating | np.ndarray:
     """Mean over the classes that occur, in 0..1, of confusion matrices (..., K, K): (...)."""
     return np.nanmean(iou(matrix), axis=-1)

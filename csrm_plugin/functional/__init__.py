@@ -20,6 +20,7 @@ from csrm_plugin.functional.consistency import (
 )
 from csrm_plugin.functional.contrast import (
     ContrastTerms,
+    KeyBank,
     contrastive_loss,
     contrastive_terms,
     info_nce,
@@ -46,7 +47,7 @@ from csrm_plugin.functional.pseudo_labels import (
     own_classes,
     threshold_cams,
 )
-from csrm_plugin.functional.reduction import IGNORE_INDEX, fraction, masked_mean, pixel_cross_entropy
+from csrm_plugin.functional.reduction import fraction, masked_mean, pixel_cross_entropy
 from csrm_plugin.functional.refinement import check_refinement, pixel_adaptive_refinement
 from csrm_plugin.functional.reliability import (
     check_alpha,
@@ -57,10 +58,12 @@ from csrm_plugin.functional.reliability import (
     split_by_entropy,
 )
 from csrm_plugin.functional.resizing import inside, masked, scale_pictures, shrink_nearest, upscale
+from csrm_plugin.utils import IGNORE_INDEX
 
 __all__ = [
     'IGNORE_INDEX',
     'ContrastTerms',
+    'KeyBank',
     'activation_consistency_loss',
     'affinity_kl',
     'affinity_loss',

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from csrm_plugin.functional.collectives import global_sum, world_size
 from csrm_plugin.functional.mutual import area_means
-from csrm_plugin.functional.reduction import IGNORE_INDEX, full_precision
+from csrm_plugin.functional.reduction import full_precision
+from csrm_plugin.utils import IGNORE_INDEX
 
 
-def neighbourhood(size: tuple[int, int], radius: int | None = None, device=None) -> Tensor:
+def neighbourhood(size: tuple[int, int], radius: int | None = None, device: torch.device | str | None = None) -> Tensor:
     """Which pairs of positions are near each other.
 
     Args:
@@ -23,6 +24,12 @@ def neighbourhood(size: tuple[int, int], radius: int | None = None, device=None)
 
     Returns:
         Tensor: (n, n), bool, symmetric, True on the diagonal.
+
+    Example:
+        >>> neighbourhood((1, 3), radius=1)
+        tensor([[ True,  True, False],
+                [ True,  True,  True],
+                [False,  True,  True]])
     """
     height, width = size
     rows = torch.arange(height, device=device).repeat_interleave(width)
@@ -72,6 +79,12 @@ def affinity_loss(affinity: Tensor, pair_labels: Tensor) -> Tensor:
 
     Raises:
         ValueError: If the shapes differ.
+
+    Example:
+        >>> affinity = torch.tensor([[[1.0, 0.8], [0.4, 1.0]]])
+        >>> labels = torch.tensor([[[255, 1], [0, 255]]])
+        >>> affinity_loss(affinity, labels)  # half of 0.2 / (1 + 1) and of 0.4 / (1 + 1)
+        tensor(0.1500)
     """
     if affinity.shape != pair_labels.shape:
         raise ValueError(f'`affinity` is {tuple(affinity.shape)}, but `pair_labels` {tuple(pair_labels.shape)}.')
@@ -95,6 +108,11 @@ def transition_matrix(affinity: Tensor, size: tuple[int, int], radius: int | Non
 
     Returns:
         Tensor: (B, n, n), float32 (float64 for float64); a row without any affinity stays with itself.
+
+    Example:
+        >>> transition_matrix(torch.tensor([[[1.0, 1.0], [0.5, 1.0]]]), size=(1, 2), power=2)
+        tensor([[[0.5000, 0.5000],
+                 [0.2000, 0.8000]]])
     """
     if affinity.shape[1:] != (size[0] * size[1],) * 2:
         raise ValueError(f'`affinity` {tuple(affinity.shape)} does not belong to {size[0]} x {size[1]} positions.')
@@ -121,6 +139,11 @@ def propagate(maps: Tensor, affinity: Tensor, radius: int | None = None, power: 
 
     Returns:
         Tensor: (B, C, h, w), float32 (float64 for float64), between the least and the largest value of each map.
+
+    Example:
+        >>> cams = torch.tensor([[[[1.0, 0.0]]]])
+        >>> propagate(cams, torch.tensor([[[1.0, 1.0], [0.0, 1.0]]]))
+        tensor([[[[0.5000, 0.0000]]]])
     """
     matrix = transition_matrix(affinity, tuple(maps.shape[2:]), radius, power)
     columns = full_precision(maps).flatten(2).transpose(1, 2).to(matrix)
@@ -140,6 +163,10 @@ def resize_affinity(affinity: Tensor, size: tuple[int, int], new_size: tuple[int
 
     Returns:
         Tensor: (B, m, m), float32 (float64 for float64).
+
+    Example:
+        >>> resize_affinity(torch.tensor([[[1.0, 0.5], [0.5, 1.0]]]), size=(1, 2), new_size=(1, 1))
+        tensor([[[0.7500]]])
     """
     affinity = full_precision(affinity)
     rows, columns = (area_means(*lengths).to(affinity) for lengths in zip(size, new_size))

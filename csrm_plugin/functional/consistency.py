@@ -19,6 +19,11 @@ def confident_pixels(teacher_probs: Tensor, threshold: float, valid: Tensor | No
 
     Returns:
         Tensor: (B, H, W), bool.
+
+    Example:
+        >>> probs = torch.tensor([[[[0.9, 0.6]], [[0.1, 0.4]]]])
+        >>> confident_pixels(probs, threshold=0.8)
+        tensor([[[ True, False]]])
     """
     confident = teacher_probs.amax(dim=1) > threshold
     return confident if valid is None else confident & valid
@@ -47,6 +52,12 @@ def activation_consistency_loss(
 
     Returns:
         Tensor: Scalar, in nats; 0 where no pixel is confident enough.
+
+    Example:
+        >>> teacher_probs = torch.tensor([0.1, 0.9]).view(1, 2, 1, 1)
+        >>> cam_logits, bg_logits = torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1)
+        >>> activation_consistency_loss(cam_logits, bg_logits, teacher_probs, threshold=0.5)  # log 2
+        tensor(0.6931)
     """
     teacher_probs = teacher_probs.detach()
     cam = F.interpolate(full_precision(cam_logits), bg_logits.shape[1:], mode='bilinear', align_corners=align_corners)
@@ -74,6 +85,12 @@ def segmentation_consistency_loss(
     Returns:
         Tensor: Scalar, in nats: the mean over the kept pixels. (The released code has an extra factor of all pixels
         over kept pixels.)
+
+    Example:
+        >>> teacher_probs = torch.tensor([[[[0.9, 0.5]], [[0.1, 0.5]]]])  # the second pixel is left out
+        >>> student_logits = torch.tensor([[[[0.0, 9.0]], [[0.0, 0.0]]]])
+        >>> segmentation_consistency_loss(student_logits, teacher_probs, alpha=0.5)  # log 2
+        tensor(0.6931)
     """
     teacher_probs = teacher_probs.detach()
     if entropy is None:

@@ -5,7 +5,7 @@ class, N negatives per query, M keys per class in the bank, n pixels or keys.
 """
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +31,26 @@ class ContrastTerms(NamedTuple):
     chance: Tensor
 
 
+class KeyBank(Protocol):
+    """Where keys of earlier batches are; :class:`csrm_plugin.models.memory_bank.MemoryBank` is one.
+
+    Attributes:
+        capacity (int): M, keys that the list of a class holds at most.
+        features (Tensor): (K, M, D), float: the keys.
+        sizes (Tensor): (K,), int64: how many of the M are in use.
+    """
+
+    capacity: int
+    features: Tensor
+    sizes: Tensor
+
+    def enqueue(self, features: Tensor, classes: Tensor) -> None:
+        """Take in keys (n, D) of ``classes`` (n,), int64."""
+
+    def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Indices (K, n), int64, of keys of each class."""
+
+
 def info_nce(queries: Tensor, positives: Tensor, negatives: Tensor, temperature: float = 0.5) -> Tensor:
     """InfoNCE with cosine similarities: Eq. 13 of CSRM (VISAPP 2025).
 
@@ -42,6 +62,12 @@ def info_nce(queries: Tensor, positives: Tensor, negatives: Tensor, temperature:
 
     Returns:
         Tensor: Scalar, in nats: the mean over classes and queries.
+
+    Example:
+        >>> queries, positives = torch.tensor([[[1.0, 0.0]]]), torch.tensor([[1.0, 0.0]])
+        >>> negatives = torch.tensor([[[[0.0, 1.0]]]])
+        >>> info_nce(queries, positives, negatives, temperature=0.5)  # log(1 + exp(-2))
+        tensor(0.1269)
     """
     queries, positives, negatives = (F.normalize(full_precision(x), dim=-1) for x in (queries, positives, negatives))
     positive = _einsum('gpd,gd->gp', queries, positives)
@@ -73,6 +99,13 @@ def negative_candidates(
 
     Returns:
         Tensor: (B, K, H, W), bool.
+
+    Example:
+        >>> probs = torch.tensor([0.2, 0.5, 0.3]).view(1, 3, 1, 1)
+        >>> high_entropy, labels = torch.ones(1, 1, 1, dtype=torch.bool), torch.tensor([[1, 0]])
+        >>> # The background ranks behind `low_rank`, and class 2, which ranks before it, is not in the picture.
+        >>> negative_candidates(probs, high_entropy, labels, low_rank=2, high_rank=3).flatten()
+        tensor([ True, False,  True])
     """
     ranks = probs.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
     present = torch.cat([torch.ones_like(labels[:, :1]), labels], dim=1).to(probs.device) > 0
@@ -92,6 +125,13 @@ def query_candidates(probs: Tensor, low_entropy: Tensor, pseudo_labels: Tensor, 
 
     Returns:
         Tensor: (B, K, H, W), bool.
+
+    Example:
+        >>> probs = torch.tensor([[[[0.1, 0.8]], [[0.9, 0.2]]]])
+        >>> low_entropy, pseudo_labels = torch.ones(1, 1, 2, dtype=torch.bool), torch.tensor([[[1, 1]]])
+        >>> query_candidates(probs, low_entropy, pseudo_labels)[0, :, 0]  # a row for each class
+        tensor([[False, False],
+                [ True, False]])
     """
     classes = torch.arange(probs.shape[1], device=probs.device)[:, None, None]
     return (pseudo_labels[:, None] == classes) & low_entropy[:, None] & (probs > min_confidence)
@@ -103,7 +143,7 @@ def contrastive_loss(
     teacher_probs: Tensor,
     pseudo_labels: Tensor,
     labels: Tensor,
-    bank,
+    bank: KeyBank,
     alpha: float,
     *,
     low_rank: int = 3,
@@ -140,6 +180,16 @@ def contrastive_loss(
 
     Returns:
         Tensor: Scalar; 0, still part of the graph, where no class has both queries and negatives.
+
+    Example:
+        >>> from csrm_plugin.models import MemoryBank
+        >>> rep = torch.tensor([[[[1.0, 0.0]], [[0.0, 1.0]]]])  # two pixels at right angles
+        >>> probs = torch.tensor([[[[0.05, 0.5]], [[0.95, 0.5]]]])  # a sure one and an unsure one
+        >>> pseudo_labels, labels = torch.tensor([[[1, 255]]]), torch.tensor([[1]])
+        >>> bank = MemoryBank(num_classes=2, dim=2, capacity=4)
+        >>> options = dict(alpha=0.5, low_rank=0, high_rank=2, num_queries=1, num_negatives=1)
+        >>> contrastive_loss(rep, rep, probs, pseudo_labels, labels, bank, **options)  # log(1 + exp(-2))
+        tensor(0.1269)
     """
     return contrastive_terms(
         student_rep,
@@ -166,7 +216,7 @@ def contrastive_terms(
     teacher_probs: Tensor,
     pseudo_labels: Tensor,
     labels: Tensor,
-    bank,
+    bank: KeyBank,
     alpha: float,
     *,
     low_rank: int = 3,
@@ -179,7 +229,19 @@ def contrastive_terms(
     generator: torch.Generator | None = None,
     valid: Tensor | None = None,
 ) -> ContrastTerms:
-    """:func:`contrastive_loss` with its statistics; ``valid`` (B, h, w) bool is False at padding."""
+    """:func:`contrastive_loss` with its statistics; ``valid`` (B, h, w) bool is False at padding.
+
+    Example:
+        >>> from csrm_plugin.models import MemoryBank
+        >>> rep = torch.tensor([[[[1.0, 0.0]], [[0.0, 1.0]]]])
+        >>> probs = torch.tensor([[[[0.05, 0.5]], [[0.95, 0.5]]]])
+        >>> pseudo_labels, labels = torch.tensor([[[1, 255]]]), torch.tensor([[1]])
+        >>> bank = MemoryBank(num_classes=2, dim=2, capacity=4)
+        >>> options = dict(alpha=0.5, low_rank=0, high_rank=2, num_queries=1, num_negatives=1)
+        >>> terms = contrastive_terms(rep, rep, probs, pseudo_labels, labels, bank, **options)
+        >>> terms.num_classes, terms.chance  # one class had queries; log(1 + exp(-2)) / log 2
+        (tensor(1.), tensor(0.1831))
+    """
     student_rep, probs = full_precision(student_rep), full_precision(teacher_probs.detach())
     teacher_rep = teacher_rep.detach().to(student_rep)
     generator = shared_generator(generator, student_rep.device)

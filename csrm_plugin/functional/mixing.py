@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from csrm_plugin.functional.reduction import IGNORE_INDEX
+from csrm_plugin.utils import IGNORE_INDEX
 
 
 def class_mix(labels: Tensor, partners: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -16,6 +16,12 @@ def class_mix(labels: Tensor, partners: Tensor, generator: torch.Generator | Non
 
     Returns:
         Tensor: (B, H, W), bool: where the pixel is to be taken from the partner.
+
+    Example:
+        >>> labels = torch.tensor([[[0, 1, 1]], [[2, 0, 255]]])
+        >>> class_mix(labels, partners=torch.tensor([1, 0]))[:, 0]
+        tensor([[ True, False, False],
+                [False,  True,  True]])
     """
     partners = partners.to(labels.device)
     present = _classes_in(labels)[partners]
@@ -38,6 +44,10 @@ def drop_small_classes(labels: Tensor, min_area: float) -> Tensor:
 
     Returns:
         Tensor: (B, H, W), int64.
+
+    Example:
+        >>> drop_small_classes(torch.tensor([[[1, 2, 2, 2]]]), min_area=0.5)
+        tensor([[[255,   2,   2,   2]]])
     """
     if min_area <= 0:
         return labels
@@ -58,6 +68,12 @@ def pasted_classes(labels: Tensor, partners: Tensor, paste: Tensor, num_classes:
 
     Returns:
         Tensor: (B, C), bool.
+
+    Example:
+        >>> labels, partners = torch.tensor([[[0, 1, 1]], [[2, 0, 255]]]), torch.tensor([1, 0])
+        >>> pasted_classes(labels, partners, class_mix(labels, partners), num_classes=2)
+        tensor([[False,  True],
+                [ True, False]])
     """
     pasted = torch.where(paste, labels[partners.to(labels.device)], torch.zeros_like(labels))
     return _classes_in(pasted)[:, 1 : num_classes + 1]
@@ -73,6 +89,13 @@ def mix(values: Tensor, partners: Tensor, paste: Tensor) -> Tensor:
 
     Returns:
         Tensor: Same shape as ``values``.
+
+    Example:
+        >>> values = torch.tensor([[[1, 1]], [[2, 2]]])
+        >>> paste = torch.tensor([[[True, False]], [[False, False]]])
+        >>> mix(values, torch.tensor([1, 0]), paste)[:, 0]
+        tensor([[2, 1],
+                [2, 2]])
     """
     size = values.shape[-2:]
     if paste.shape[-2:] != size:

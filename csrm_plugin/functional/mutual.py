@@ -15,6 +15,10 @@ def shrink(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
     What :func:`torch.nn.functional.interpolate` does with ``mode='area'``, whose backward pass on CUDA is not
     deterministic. float32 (float64 for float64), within autocast too.
+
+    Example:
+        >>> shrink(torch.tensor([[[[1.0, 3.0]]]]), size=(1, 1))
+        tensor([[[[2.]]]])
     """
     maps = full_precision(maps)
     if tuple(maps.shape[2:]) == tuple(size):
@@ -43,6 +47,12 @@ def comparable_cam(cam: Tensor, labels: Tensor) -> Tensor:
 
     Returns:
         Tensor: (B, C, h, w), float, in 0..1.
+
+    Example:
+        >>> cam = torch.tensor([[[[4.0, -1.0]], [[0.5, 0.1]]]])
+        >>> comparable_cam(cam, labels=torch.tensor([[1, 1]]))[0, :, 0]  # the second map stays weak
+        tensor([[1.0000, 0.0000],
+                [0.5000, 0.1000]])
     """
     cam = full_precision(cam).relu()
     # `where`, not a product: the map of an absent class may hold infinities.
@@ -62,6 +72,10 @@ def map_distance(large: Tensor, small: Tensor, mask: Tensor | None = None) -> Te
 
     Returns:
         Tensor: Scalar; 0 where nothing counts.
+
+    Example:
+        >>> map_distance(torch.tensor([[[[1.0, 0.0]]]]), torch.tensor([[[[0.2]]]]))  # the mean 0.5 against 0.2
+        tensor(0.3000)
     """
     distance = (shrink(full_precision(large), tuple(small.shape[2:])) - full_precision(small)).abs()
     if mask is None:
@@ -78,6 +92,11 @@ def prototypes(features: Tensor, weights: Tensor) -> Tensor:
 
     Returns:
         Tensor: (B, C, D), float; zero where the weights are zero.
+
+    Example:
+        >>> features = torch.tensor([[[[1.0, 0.0]], [[0.0, 1.0]]]])  # (1, 2, 1, 2)
+        >>> prototypes(features, torch.tensor([[[[3.0, 1.0]]]]))
+        tensor([[[0.7500, 0.2500]]])
     """
     features, weights = full_precision(features).flatten(2), full_precision(weights).flatten(2)
     total = weights.sum(dim=2, keepdim=True)
@@ -99,6 +118,11 @@ def prototype_similarity(prototypes: Tensor, present: Tensor) -> Tensor:
 
     Returns:
         Tensor: Scalar, in -1..1; 0 where the batch holds less than two classes.
+
+    Example:
+        >>> prototypes = torch.tensor([[[1.0, 0.0], [1.0, 1.0]]])
+        >>> prototype_similarity(prototypes, torch.tensor([[1, 1]]))  # the cosine of 45 degrees
+        tensor(0.7071)
     """
     picture, classes = torch.nonzero((present > 0) & (prototypes != 0).any(dim=2), as_tuple=True)
     chosen = F.normalize(full_precision(prototypes)[picture, classes], dim=1)
@@ -121,6 +145,11 @@ def spatial_kl(student: Tensor, teacher: Tensor, temperature: float = 0.05, vali
 
     Returns:
         Tensor: Scalar, in nats, at least 0.
+
+    Example:
+        >>> teacher = torch.tensor([[[[0.8, 0.2]]]]).log()
+        >>> spatial_kl(torch.zeros(1, 1, 1, 2), teacher, temperature=1)  # 0.8 log(0.8 / 0.5) + 0.2 log(0.2 / 0.5)
+        tensor(0.1927)
     """
     logits = [full_precision(maps).flatten(2) / temperature for maps in (student, teacher.detach())]
     counts = torch.ones(len(student), 1, 1, dtype=torch.bool, device=student.device)
@@ -142,6 +171,11 @@ def mutual_spatial_kl(first: Tensor, second: Tensor, temperature: float = 0.05, 
         second (Tensor): (B, X, h, w), float.
         temperature (float): As in :func:`spatial_kl`.
         valid (Tensor, optional): As in :func:`spatial_kl`, at the size of the second.
+
+    Example:
+        >>> second = torch.tensor([[[[0.8, 0.2]]]]).log()
+        >>> mutual_spatial_kl(torch.zeros(1, 1, 1, 2), second, temperature=1)  # 0.3 log 4
+        tensor(0.4159)
     """
     first = shrink(first, tuple(second.shape[2:]))
     return spatial_kl(first, second, temperature, valid) + spatial_kl(second, first, temperature, valid)
@@ -159,6 +193,10 @@ def affinity_kl(student: Tensor, teacher: Tensor, valid: Tensor | None = None) -
 
     Returns:
         Tensor: Scalar, in nats, at least 0.
+
+    Example:
+        >>> affinity_kl(torch.full((1, 2, 2), 0.5), torch.tensor([[[0.8, 0.2], [0.2, 0.8]]]))
+        tensor(0.1927)
     """
     rows = [full_precision(affinity) for affinity in (student, teacher.detach())]
     kept = torch.ones(student.shape[:2], dtype=torch.bool, device=student.device) if valid is None else valid
@@ -172,5 +210,10 @@ def affinity_kl(student: Tensor, teacher: Tensor, valid: Tensor | None = None) -
 
 
 def mutual_affinity_kl(first: Tensor, second: Tensor, valid: Tensor | None = None) -> Tensor:
-    """Each view teaches the other: the sum of :func:`affinity_kl` in both directions; (B, n, n) both."""
+    """Each view teaches the other: the sum of :func:`affinity_kl` in both directions; (B, n, n) both.
+
+    Example:
+        >>> mutual_affinity_kl(torch.full((1, 2, 2), 0.5), torch.tensor([[[0.8, 0.2], [0.2, 0.8]]]))  # 0.3 log 4
+        tensor(0.4159)
+    """
     return affinity_kl(first, second, valid) + affinity_kl(second, first, valid)

@@ -6,12 +6,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from csrm_plugin.functional.reduction import IGNORE_INDEX
-from csrm_plugin.utils import UserError
+from csrm_plugin.utils import IGNORE_INDEX, UserError
 
 
 def check_thresholds(fg_threshold: float, bg_threshold: float) -> None:
-    """Raise ``UserError`` unless 0 <= ``bg_threshold`` <= ``fg_threshold`` <= 1."""
+    """Raise ``UserError`` unless 0 <= ``bg_threshold`` <= ``fg_threshold`` <= 1.
+
+    Example:
+        >>> check_thresholds(fg_threshold=0.5, bg_threshold=0.3)
+        >>> check_thresholds(fg_threshold=0.3, bg_threshold=0.5)  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+            ...
+        csrm_plugin.utils.errors.UserError: `bg_threshold` (0.5) must not be above `fg_threshold` (0.3), ...
+    """
     if not 0 <= bg_threshold <= fg_threshold <= 1:
         raise UserError(
             f'`bg_threshold` ({bg_threshold}) must not be above `fg_threshold` ({fg_threshold}), both in 0..1. '
@@ -28,6 +35,10 @@ def threshold_cams(cams: np.ndarray, threshold: float) -> np.ndarray:
 
     Returns:
         np.ndarray: (H, W), uint8, 0 for background, i + 1 where ``cams[i]`` wins.
+
+    Example:
+        >>> threshold_cams(np.array([[[0.9, 0.3, 0.1]], [[0.2, 0.5, 0.0]]]), threshold=0.4)
+        array([[1, 2, 0]], dtype=uint8)
     """
     background = np.full((1, *cams.shape[1:]), threshold, dtype=cams.dtype)
     return np.concatenate([background, cams]).argmax(axis=0).astype(np.uint8)
@@ -36,21 +47,23 @@ def threshold_cams(cams: np.ndarray, threshold: float) -> np.ndarray:
 class LabelRefinement(Protocol):
     """Refines hard labels; :class:`csrm_plugin.refine.DenseCRF` is one."""
 
-    def refine_labels(self, images, labels: list[np.ndarray], num_labels: list[int]) -> list[np.ndarray]:
+    def refine_labels(
+        self, images: np.ndarray | Tensor, labels: list[np.ndarray], num_labels: list[int]
+    ) -> list[np.ndarray]:
         """Refine the maps (T, H, W), integer, of each of the pictures (B, H, W, 3), uint8."""
 
 
 class ScoreRefinement(Protocol):
     """Refines soft scores; :class:`csrm_plugin.refine.PixelAdaptiveRefinement` is one."""
 
-    def refine_scores(self, images, scores: Tensor) -> Tensor:
+    def refine_scores(self, images: np.ndarray | Tensor, scores: Tensor) -> Tensor:
         """Refine (B, K, H, W), float, each of the K maps for itself, by the pictures (B, H, W, 3), uint8."""
 
 
 def cam_pseudo_labels(
-    images,
-    cam_probs,
-    labels,
+    images: np.ndarray | Tensor,
+    cam_probs: np.ndarray | Tensor,
+    labels: np.ndarray | Tensor,
     fg_threshold: float,
     bg_threshold: float,
     crf: LabelRefinement | ScoreRefinement | None = None,
@@ -83,6 +96,11 @@ def cam_pseudo_labels(
     Raises:
         UserError: If the thresholds are out of order or range.
         ValueError: If shapes do not fit.
+
+    Example:
+        >>> cam_probs = torch.tensor([[[[0.9, 0.4, 0.1]], [[1.0, 1.0, 1.0]]]])
+        >>> cam_pseudo_labels(None, cam_probs, labels=torch.tensor([[1, 0]]), fg_threshold=0.5, bg_threshold=0.3)
+        tensor([[[  1, 255,   0]]])
     """
     _check_shapes(images, cam_probs, labels, crf)
     cams, labels = _to_tensor(cam_probs), _to_tensor(labels).to(_to_tensor(cam_probs).device)
@@ -174,7 +192,7 @@ def own_class_pseudo_labels(
     return labels.masked_fill((by_fg == 0) & (by_bg != 0), IGNORE_INDEX)
 
 
-def _check_shapes(images, cam_probs, labels, crf):
+def _check_shapes(images, cam_probs, labels, crf) -> None:
     size, label_size = tuple(cam_probs.shape), tuple(labels.shape)
     if len(size) != 4 or label_size != size[:2]:
         raise ValueError(

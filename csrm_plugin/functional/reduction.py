@@ -5,8 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from csrm_plugin.functional.collectives import global_sum, world_size
-
-IGNORE_INDEX = 255
+from csrm_plugin.utils import IGNORE_INDEX
 
 
 def full_precision(values: Tensor) -> Tensor:
@@ -26,6 +25,10 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 
     Returns:
         Tensor: Scalar.
+
+    Example:
+        >>> masked_mean(torch.tensor([1.0, 2.0, 9.0]), torch.tensor([True, True, False]))
+        tensor(1.5000)
     """
     total = torch.where(mask, values, values.new_zeros(())).sum()
     count = global_sum(mask.sum(dtype=values.dtype))
@@ -33,7 +36,12 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def fraction(mask: Tensor, valid: Tensor | None = None) -> Tensor:
-    """Share of the ``valid`` pixels of all processes where ``mask`` holds, in 0..1, without gradient."""
+    """Share of the ``valid`` pixels of all processes where ``mask`` holds, in 0..1, without gradient.
+
+    Example:
+        >>> fraction(torch.tensor([True, False, True]), valid=torch.tensor([True, True, False]))
+        tensor(0.5000)
+    """
     if valid is None:
         valid = torch.ones_like(mask)
     counts = global_sum(torch.stack([(mask & valid).sum(), valid.sum()]).float())
@@ -50,6 +58,11 @@ def pixel_cross_entropy(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
 
     Returns:
         Tensor: Scalar, in nats; 0 (with a gradient of 0) where the mask is empty.
+
+    Example:
+        >>> logits = torch.zeros(1, 2, 1, 2)
+        >>> pixel_cross_entropy(logits, torch.tensor([[[0, 255]]]), mask=torch.tensor([[[True, False]]]))  # log 2
+        tensor(0.6931)
     """
     labels = torch.where(mask, labels, torch.full_like(labels, IGNORE_INDEX))
     # Pixels as rows: torch's loss over maps has no deterministic backward pass on CUDA.

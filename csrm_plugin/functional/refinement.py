@@ -17,8 +17,16 @@ _DIRECTIONS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or 
 _EPS = 1e-8
 
 
-def check_refinement(dilations, iterations, bandwidth, position_weight) -> None:
-    """Raise ``UserError`` unless these are settings of :func:`pixel_adaptive_refinement`."""
+def check_refinement(dilations: object, iterations: object, bandwidth: object, position_weight: object) -> None:
+    """Raise ``UserError`` unless these are settings of :func:`pixel_adaptive_refinement`.
+
+    Example:
+        >>> check_refinement((1, 2), iterations=10, bandwidth=0.3, position_weight=0.01)
+        >>> check_refinement((1, 2), iterations=-1, bandwidth=0.3, position_weight=0.01)
+        Traceback (most recent call last):
+            ...
+        csrm_plugin.utils.errors.UserError: `iterations` must be a whole number of at least 0, but is -1.
+    """
     is_list = isinstance(dilations, Sequence) and not isinstance(dilations, str) and len(dilations)
     if not is_list or any(not _is_whole(dilation) or dilation < 1 for dilation in dilations):
         raise UserError(
@@ -34,13 +42,13 @@ def check_refinement(dilations, iterations, bandwidth, position_weight) -> None:
 
 @torch.no_grad()
 def pixel_adaptive_refinement(
-    images,
-    masks,
+    images: np.ndarray | Tensor,
+    masks: np.ndarray | Tensor,
     dilations: Sequence[int] = DILATIONS,
     iterations: int = 10,
     bandwidth: float = 0.3,
     position_weight: float = 0.01,
-):
+) -> np.ndarray | Tensor:
     """Smooth masks within what has one colour: PAR of AFA (Ru et al., CVPR 2022, https://arxiv.org/abs/2203.02664).
 
     In each iteration a pixel takes the weighted sum of its neighbours' values; a pixel's neighbours n are the eight
@@ -162,7 +170,7 @@ def _neighbours(padded: Tensor, dilations) -> Iterator[Tensor]:
             yield padded[..., top : top + height, left : left + width]
 
 
-def _check_shapes(images, masks):
+def _check_shapes(images, masks) -> None:
     if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape[2:]:
         raise ValueError(f'`images` must be (B, 3, H, W), but has shape {tuple(images.shape)}.')
     if masks.ndim != 4 or len(masks) != len(images) or 0 in masks.shape[2:]:

@@ -16,6 +16,10 @@ def entropy(probs: Tensor) -> Tensor:
 
     Returns:
         Tensor: (B, H, W), float32 (float64 for float64), in 0..log(K); a probability of zero counts zero.
+
+    Example:
+        >>> entropy(torch.tensor([[[[0.5, 0.9]], [[0.5, 0.1]]]]))  # log 2, and little
+        tensor([[[0.6931, 0.3251]]])
     """
     probs = full_precision(probs)
     return -torch.xlogy(probs, probs).sum(dim=1)
@@ -32,6 +36,10 @@ def quantiles(values: Tensor, fractions: list[float]) -> Tensor:
 
     Returns:
         Tensor: (len(fractions),), float32 (float64 for float64). NaN if there is no value at all.
+
+    Example:
+        >>> quantiles(torch.tensor([3.0, 0.0, 2.0, 1.0]), [0.5, 1.0])
+        tensor([1.5000, 3.0000])
     """
     values = gather(full_precision(values)).sort().values
     if len(values) == 0:
@@ -53,6 +61,10 @@ def reliable_pixels(pixel_entropy: Tensor, alpha: float, valid: Tensor | None = 
 
     Returns:
         Tensor: (B, H, W), bool: entropy at or below the (1 - ``alpha``) quantile.
+
+    Example:
+        >>> reliable_pixels(torch.tensor([[[0.1, 0.4, 0.2, 0.3]]]), alpha=0.5)
+        tensor([[[ True, False,  True, False]]])
     """
     check_alpha(alpha)
     if valid is None:
@@ -72,6 +84,10 @@ def split_by_entropy(pixel_entropy: Tensor, alpha: float, valid: Tensor | None =
     Returns:
         tuple[Tensor, Tensor]: Two (B, H, W) bool masks: entropy below the ``alpha`` quantile, and at or above the
         (1 - ``alpha``) quantile, both over the valid pixels of the batch on all processes.
+
+    Example:
+        >>> split_by_entropy(torch.tensor([[[0.1, 0.4, 0.2, 0.3]]]), alpha=0.25)
+        (tensor([[[ True, False, False, False]]]), tensor([[[False,  True, False, False]]]))
     """
     check_alpha(alpha)
     if valid is None:
@@ -90,6 +106,10 @@ def restrict_probs(probs: Tensor, labels: Tensor) -> Tensor:
 
     Returns:
         Tensor: (B, K, H, W), float32 (float64 for float64); zero for absent classes.
+
+    Example:
+        >>> restrict_probs(torch.tensor([0.5, 0.25, 0.25]).view(1, 3, 1, 1), labels=torch.tensor([[1, 0]])).flatten()
+        tensor([0.6667, 0.3333, 0.0000])
     """
     present = torch.cat([torch.ones_like(labels[:, :1]), labels], dim=1).to(probs.device) > 0
     probs = full_precision(probs) * present[:, :, None, None]
@@ -97,6 +117,14 @@ def restrict_probs(probs: Tensor, labels: Tensor) -> Tensor:
 
 
 def check_alpha(alpha: float) -> None:
-    """Raise ``UserError`` unless ``alpha`` is in 0..1."""
+    """Raise ``UserError`` unless ``alpha`` is in 0..1.
+
+    Example:
+        >>> check_alpha(0.2)
+        >>> check_alpha(20)
+        Traceback (most recent call last):
+            ...
+        csrm_plugin.utils.errors.UserError: `alpha` is a share of the pixels, in 0..1, but is 20.
+    """
     if not 0 <= alpha <= 1:
         raise UserError(f'`alpha` is a share of the pixels, in 0..1, but is {alpha}.')

@@ -1,4 +1,4 @@
-"""Refinement that looks at the picture."""
+"""Refinement of labels by the picture: dense CRF, PAR, masks of Segment Anything."""
 
 from csrm_plugin.refine.build import build_refinement, refinement_title
 from csrm_plugin.refine.dense_crf import DenseCRF, dense_crf

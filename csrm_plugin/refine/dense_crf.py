@@ -1,9 +1,11 @@
 """Densely connected conditional random field (Kraehenbuehl and Koltun 2011), by ``pydensecrf``."""
 
 import weakref
+from types import ModuleType
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from csrm_plugin.utils import UserError
 from csrm_plugin.utils.processes import start_pool
@@ -12,8 +14,8 @@ BACKENDS = ('pydensecrf',)
 
 
 def dense_crf(
-    image,
-    probs,
+    image: np.ndarray | Tensor,
+    probs: np.ndarray | Tensor,
     *,
     iterations: int = 10,
     gaussian_sxy: float = 3,
@@ -22,7 +24,7 @@ def dense_crf(
     bilateral_srgb: float = 5,
     bilateral_compat: float = 10,
     backend: str = 'pydensecrf',
-):
+) -> np.ndarray | Tensor:
     """Refine class probabilities by looking at the picture.
 
     Args:
@@ -60,7 +62,7 @@ def dense_crf(
     _check_sizes(image, array)
     (refined,) = _infer(image, [unary], len(array), crf.kernels, crf.iterations)
     refined = refined.reshape(array.shape)
-    return torch.from_numpy(refined).to(probs.device) if isinstance(probs, torch.Tensor) else refined
+    return torch.from_numpy(refined).to(probs.device) if isinstance(probs, Tensor) else refined
 
 
 class DenseCRF:
@@ -100,7 +102,9 @@ class DenseCRF:
         self.workers = workers
         self._pool = None
 
-    def refine_labels(self, images, labels, num_labels) -> list[np.ndarray]:
+    def refine_labels(
+        self, images: np.ndarray | Tensor | list, labels: list[np.ndarray], num_labels: list[int]
+    ) -> list[np.ndarray]:
         """Refine several hard label maps of each picture; the maps of one picture share its lattice.
 
         Args:
@@ -129,22 +133,22 @@ class DenseCRF:
             self._pool.shutdown(wait=True, cancel_futures=True)
             self._pool = None
 
-    def __enter__(self):
+    def __enter__(self) -> 'DenseCRF':
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict:
         return {**self.__dict__, '_pool': None, '_finalizer': None}
 
-    def __deepcopy__(self, memo):
+    def __deepcopy__(self, memo: dict) -> 'DenseCRF':
         copy = DenseCRF.__new__(DenseCRF)
         copy.__dict__.update(self.__getstate__())
         return copy
 
 
-def import_pydensecrf():
+def import_pydensecrf() -> ModuleType:
     """The module ``pydensecrf.densecrf``, or one line on how to get it."""
     try:
         import pydensecrf.densecrf
@@ -188,12 +192,12 @@ def _infer(image, unaries, num_labels, kernels, iterations):
     return results
 
 
-def _check_sizes(image, maps):
+def _check_sizes(image: np.ndarray, maps: np.ndarray) -> None:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(f'`image` must be (H, W, 3) uint8, but is {image.shape} {image.dtype}.')
     if maps.shape[1:] != image.shape[:2]:
         raise ValueError(f'The picture has {image.shape[0]} x {image.shape[1]} pixels, but its maps {maps.shape[1:]}.')
 
 
-def _to_numpy(value):
-    return value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
+def _to_numpy(value: np.ndarray | Tensor) -> np.ndarray:
+    return value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)

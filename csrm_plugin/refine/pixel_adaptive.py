@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 from torch import Tensor, nn
 
 from csrm_plugin.functional.refinement import DILATIONS, check_refinement, pixel_adaptive_refinement
@@ -42,7 +43,7 @@ class PixelAdaptiveRefinement(nn.Module):
         settings = self.dilations, self.iterations, self.bandwidth, self.position_weight
         return pixel_adaptive_refinement(images, masks, *settings)
 
-    def refine_scores(self, images, scores: Tensor) -> Tensor:
+    def refine_scores(self, images: Tensor | np.ndarray, scores: Tensor) -> Tensor:
         """Refine soft scores, each class for itself; :func:`csrm_plugin.functional.cam_pseudo_labels` asks for this.
 
         Args:

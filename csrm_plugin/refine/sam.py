@@ -9,12 +9,13 @@ import os
 import os.path as osp
 import zipfile
 import zlib
+from collections.abc import Sequence
+from types import ModuleType
 
 import numpy as np
 from PIL import Image
 
-from csrm_plugin.functional.reduction import IGNORE_INDEX
-from csrm_plugin.utils import MissingFileError, UserError, write_json
+from csrm_plugin.utils import IGNORE_INDEX, MissingFileError, UserError, write_json
 
 #: What masks of a picture may be kept in, in the order in which :func:`read_masks` looks; '' is a folder of PNG.
 MASK_SUFFIXES = ('.json', '.npz', '')
@@ -22,7 +23,9 @@ MASK_SUFFIXES = ('.json', '.npz', '')
 _REMEDY = 'make it again'
 
 
-def enhance_labels(labels, masks, min_mask_overlap: float = 0.5, min_label_coverage: float = 0.85) -> np.ndarray:
+def enhance_labels(
+    labels: np.ndarray, masks: np.ndarray, min_mask_overlap: float = 0.5, min_label_coverage: float = 0.85
+) -> np.ndarray:
     """Merge class-less masks with a pseudo label by overlap (SEPL, Section 3 of https://arxiv.org/abs/2305.05803).
 
     A mask is assigned to the one foreground class that has the most pixels in it (of several, the lowest). It is
@@ -90,7 +93,7 @@ def check_overlaps(min_mask_overlap: float, min_label_coverage: float) -> None:
             raise UserError(f'`{name}` must be a fraction from 0 to 1, but is {value}')
 
 
-def read_masks(folder, image_id: str, size) -> np.ndarray:
+def read_masks(folder: str, image_id: str, size: tuple[int, int]) -> np.ndarray:
     """Read the masks of a picture.
 
     Looked for, in this order, below ``folder``:
@@ -124,7 +127,7 @@ def read_masks(folder, image_id: str, size) -> np.ndarray:
     )
 
 
-def write_masks(path, masks, extra=None) -> None:
+def write_masks(path: str, masks: np.ndarray, extra: Sequence[dict] | None = None) -> None:
     """Write masks as the mask generator of Segment Anything does, with compressed run lengths.
 
     Args:
@@ -141,7 +144,7 @@ def write_masks(path, masks, extra=None) -> None:
     write_json(path, [mask_record(mask, **keys) for mask, keys in zip(masks, extra)])
 
 
-def mask_record(mask, **extra) -> dict:
+def mask_record(mask: np.ndarray, **extra: object) -> dict:
     """One mask as an entry of the JSON file.
 
     Args:
@@ -161,7 +164,7 @@ def mask_record(mask, **extra) -> dict:
     return dict(segmentation=segmentation, area=int(mask.sum()), bbox=[int(value) for value in box], **extra)
 
 
-def read_records(path, size) -> list[dict]:
+def read_records(path: str, size: tuple[int, int]) -> list[dict]:
     """Read the JSON file of a picture and check it, without decoding the masks.
 
     Args:
@@ -189,7 +192,7 @@ def read_records(path, size) -> list[dict]:
     return segmentations
 
 
-def import_coder():
+def import_coder() -> ModuleType:
     """The module ``pycocotools.mask``, or one line on how to get it."""
     try:
         from pycocotools import mask
@@ -201,18 +204,18 @@ def import_coder():
     return mask
 
 
-def _check_arrays(labels, masks):
+def _check_arrays(labels: np.ndarray, masks: np.ndarray) -> None:
     if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f'`labels` must be (H, W), integer, but is {labels.shape} {labels.dtype}.')
     if labels.size and not 0 <= labels.min() <= labels.max() <= IGNORE_INDEX:
-        raise ValueError(f'`labels` must be from 0 to 255, but has {labels.min()} to {labels.max()}.')
+        raise ValueError(f'`labels` must be from 0 to {IGNORE_INDEX}, but has {labels.min()} to {labels.max()}.')
     if masks.ndim != 3 or masks.dtype != bool or masks.shape[1:] != labels.shape:
         raise ValueError(
             f'`masks` must be (n, {labels.shape[0]}, {labels.shape[1]}), bool, but is {masks.shape} {masks.dtype}.'
         )
 
 
-def _read_json(path, size):
+def _read_json(path: str, size: tuple[int, int]) -> np.ndarray:
     coder = import_coder()
     masks = np.zeros((0, *size), dtype=bool)
     segmentations = read_records(path, size)
@@ -226,7 +229,7 @@ def _read_json(path, size):
         raise UserError(f'`{path}` holds run lengths that cannot be decoded ({error}): {_REMEDY}') from error
 
 
-def _check_segmentation(path, index, segmentation, size):
+def _check_segmentation(path: str, index: int, segmentation: object, size: tuple[int, int]) -> None:
     """Raise unless ``segmentation`` holds run lengths that fill a picture of ``size``."""
     if not isinstance(segmentation, dict) or not {'size', 'counts'} <= segmentation.keys():
         raise UserError(
@@ -246,7 +249,7 @@ def _check_segmentation(path, index, segmentation, size):
         )
 
 
-def _run_lengths(counts):
+def _run_lengths(counts: object) -> list[int] | None:
     """Lengths of the runs as a list, or None if ``counts`` is malformed."""
     if isinstance(counts, list):
         return counts if all(type(count) is int and count >= 0 for count in counts) else None
@@ -270,7 +273,7 @@ def _run_lengths(counts):
     return None if runs.min() < 0 else runs.tolist()
 
 
-def _read_npz(path, size):
+def _read_npz(path: str, size: tuple[int, int]) -> np.ndarray:
     try:
         with np.load(path, allow_pickle=False) as content:
             masks = content['masks']
@@ -287,7 +290,7 @@ def _read_npz(path, size):
     return masks.astype(bool)
 
 
-def _read_png_folder(path, size):
+def _read_png_folder(path: str, size: tuple[int, int]) -> np.ndarray:
     names = sorted(name for name in os.listdir(path) if name.lower().endswith('.png') and not name.startswith('.'))
     masks = np.zeros((len(names), *size), dtype=bool)
     for mask, name in zip(masks, names):
@@ -295,7 +298,7 @@ def _read_png_folder(path, size):
     return masks
 
 
-def _read_png(path, size):
+def _read_png(path: str, size: tuple[int, int]) -> np.ndarray:
     try:
         with Image.open(path) as picture:
             mask = np.array(picture)
@@ -308,7 +311,7 @@ def _read_png(path, size):
     return mask != 0
 
 
-def _size_message(what, found, size):
+def _size_message(what: str, found: str, size: tuple[int, int]) -> str:
     return (
         f'{what} has {found} pixels (width x height), but the picture has {size[1]} x {size[0]}: the masks belong to '
         'another picture, or to a scaled one'

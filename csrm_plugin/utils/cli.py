@@ -6,6 +6,7 @@ A tool is a parser and a ``main(args)``::
         run_tool(main, build_parser())
 """
 
+import argparse
 import errno
 import logging
 import os
@@ -13,6 +14,8 @@ import pickle
 import re
 import sys
 import traceback
+from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from csrm_plugin.utils import UserError
 from csrm_plugin.utils.devices import is_out_of_memory
@@ -25,14 +28,16 @@ _BUILD_PREFIX = re.compile(r'^(class `\w+` in [\w./\\-]+: )+')
 _WORKER_PREFIX = re.compile(r'^Caught \w+ in (DataLoader worker process|pin memory thread)')
 
 
-def add_debug_argument(parser):
+def add_debug_argument(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """Add ``--debug`` to a parser that has none; :func:`run_tool` does it too."""
     if '--debug' not in parser._option_string_actions:
         parser.add_argument('--debug', action='store_true', help='show the full traceback of an error')
     return parser
 
 
-def run_tool(main, parser, argv=None):
+def run_tool(
+    main: Callable[[argparse.Namespace], int | None], parser: argparse.ArgumentParser, argv: Sequence[str] | None = None
+) -> NoReturn:
     """Parse the arguments, call ``main(args)`` and exit.
 
     The exit status is 0 if ``main`` returned None, what it returned if that is an int, 1 after an error and 130
@@ -72,7 +77,7 @@ def run_tool(main, parser, argv=None):
     sys.exit(status or 0)
 
 
-def describe_error(error):
+def describe_error(error: BaseException) -> str | None:
     """Say in one line what the user did or met, or give None for what looks like a bug.
 
     Args:
@@ -112,14 +117,14 @@ def describe_error(error):
     return None
 
 
-def _raised_while_building(error):
+def _raised_while_building(error: BaseException) -> bool:
     """Whether a call of a registered class itself failed, so that the config, not the code, gave the arguments."""
     frames = traceback.extract_tb(error.__traceback__)
     built = any(frame.name == 'build_from_cfg' for frame in frames)
     return built and frames[-1].name in ('build_from_cfg', '__init__')
 
 
-def _describe_os_error(error):
+def _describe_os_error(error: OSError) -> str:
     """One line for an error of the file system; None for those that have nothing to do with it."""
     name = error.filename
     place = f': {name}' if name is not None else ''
@@ -133,7 +138,7 @@ def _describe_os_error(error):
     return None
 
 
-def _strip_host_prefix(text):
+def _strip_host_prefix(text: str) -> str:
     """Take off what MMEngine's builders and torch's loader processes wrap around a message."""
     if _WORKER_PREFIX.match(text):
         last = text.strip().splitlines()[-1]
@@ -141,18 +146,18 @@ def _strip_host_prefix(text):
     return _BUILD_PREFIX.sub('', text)
 
 
-def _one_line(text):
+def _one_line(text: str) -> str:
     """Join the lines of ``text``."""
     return ' '.join(text.split())
 
 
-def _rank_prefix():
+def _rank_prefix() -> str:
     """``[rank 1] `` in the processes of a distributed run but the first, so that two lines can be told apart."""
     rank = os.environ.get('RANK', '0')
     return '' if rank == '0' else f'[rank {rank}] '
 
 
-def _leave_process_group():
+def _leave_process_group() -> None:
     """End the process group of a run that went well; torch warns otherwise.
 
     After an error it is left alone: leaving may wait for processes that wait for this one.

@@ -5,10 +5,11 @@ import json
 import math
 import os
 import tempfile
+from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def atomic_write(path):
+def atomic_write(path: str | os.PathLike) -> Iterator[str]:
     """Give a temporary path beside ``path`` that is renamed to it if the block ends well, and removed if not.
 
     So a reader never sees half a file, whether the writer was killed, failed or ran out of disk.
@@ -38,14 +39,14 @@ def atomic_write(path):
         raise
 
 
-def write_json(path, content):
+def write_json(path: str | os.PathLike, content: object) -> None:
     """Write ``content`` as strict JSON, by renaming a finished file: NaN becomes null, arrays become lists."""
     with atomic_write(path) as temporary, open(temporary, 'w') as file:
         json.dump(_plain(content), file, indent=2, allow_nan=False)
         file.write('\n')
 
 
-def _plain(value):
+def _plain(value: object) -> object:
     """Turn arrays, tensors and numbers of NumPy into what JSON knows."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}

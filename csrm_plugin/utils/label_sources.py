@@ -9,7 +9,7 @@ CAM_SOURCES = ('cam', 'propagated')
 NOTED_SOURCES = ('seg', 'propagated')
 
 
-def describe_source(source, threshold=None) -> str:
+def describe_source(source: str | None, threshold: float | None = None) -> str:
     """A source with the threshold that it is cut at, where it has one.
 
     Args:

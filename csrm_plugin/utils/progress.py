@@ -1,16 +1,22 @@
 """Progress of long work: a bar on a terminal, a line now and then in a log file."""
 
 import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
+
+T = TypeVar('T')
 
 #: Seconds between two lines where there is no terminal.
 LINE_INTERVAL = 30.0
 
 
-def track(items, total: int, description: str, unit: str = 'images', console: Console | None = None):
+def track(
+    items: Iterable[T], total: int, description: str, unit: str = 'images', console: Console | None = None
+) -> Iterator[T]:
     """Yield ``items`` while showing how many are done, how many per second and the time left.
 
     Args:
@@ -35,16 +41,16 @@ def track(items, total: int, description: str, unit: str = 'images', console: Co
 class _Rate(ProgressColumn):
     """``3.1 images/s``."""
 
-    def __init__(self, unit):
+    def __init__(self, unit: str) -> None:
         super().__init__()
         self.unit = unit
 
-    def render(self, task):
+    def render(self, task: Task) -> Text:
         """Text of the column."""
         return Text('' if task.speed is None else f'{task.speed:.1f} {self.unit}/s')
 
 
-def _lines(items, total, description, unit, console):
+def _lines(items: Iterable[T], total: int, description: str, unit: str, console: Console) -> Iterator[T]:
     begin = shown = time.monotonic()
     for done, item in enumerate(items, start=1):
         yield item

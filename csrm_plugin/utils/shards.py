@@ -1,6 +1,7 @@
 """One part of a list of pictures for each process, GPU or Slurm array job."""
 
 import re
+from collections.abc import Iterable
 
 from csrm_plugin.utils import UserError
 
@@ -24,7 +25,7 @@ def parse_shard(text: str) -> tuple[int, int]:
     return int(match.group(1)), int(match.group(2))
 
 
-def take_shard(items, shard: tuple[int, int]) -> list:
+def take_shard(items: Iterable, shard: tuple[int, int]) -> list:
     """Every ``n``-th of ``items`` from the ``i``-th on: the shards share no item and miss none.
 
     Example:

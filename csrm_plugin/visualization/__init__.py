@@ -1,3 +1,5 @@
+"""Pictures for people: overlays, sheets, palettes, curves."""
+
 from csrm_plugin.visualization.curves import require_plot_format, save_threshold_curve, threshold_figure
 from csrm_plugin.visualization.label_png import save_label_png
 from csrm_plugin.visualization.overlay import overlay_cams, overlay_labels, tile_lines

@@ -77,7 +77,8 @@ def test_grandchildren_end_with_who_started_the_tool(tmp_path, root):
     # As torchrun does: a process between the pipeline and the tool, which is killed without a word.
     tool = (
         'import os, sys, time; from csrm_plugin.utils.cli import run_tool; import argparse\n'
-        'run_tool(lambda args: (open(sys.argv[0] + ".up", "w").write(f"{os.getpid()}."), time.sleep(600)), argparse.ArgumentParser())'
+        'main = lambda args: (open(sys.argv[0] + ".up", "w").write(f"{os.getpid()}."), time.sleep(600))\n'
+        'run_tool(main, argparse.ArgumentParser())'
     )
     (tmp_path / 'tool.py').write_text(tool)
     (tmp_path / 'between.py').write_text(

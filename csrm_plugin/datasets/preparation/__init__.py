@@ -1,3 +1,5 @@
+"""From XML, JSON, masks or a table to image-level labels, and what is wrong with a data set."""
+
 from csrm_plugin.datasets.preparation.check import Report, check_data
 from csrm_plugin.datasets.preparation.coco import prepare_coco
 from csrm_plugin.datasets.preparation.common import (

@@ -3,6 +3,7 @@
 import dataclasses
 import os.path as osp
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -15,13 +16,12 @@ from csrm_plugin.datasets.preparation.common import (
     union_of_ids,
 )
 from csrm_plugin.datasets.voc_layout import (
-    IGNORE_INDEX,
     find_label_file,
     missing_files,
     read_image_labels,
     shorten,
 )
-from csrm_plugin.utils import UserError
+from csrm_plugin.utils import IGNORE_INDEX, UserError
 
 
 @dataclasses.dataclass
@@ -39,11 +39,11 @@ class Report:
     facts: list = dataclasses.field(default_factory=list)
 
     @property
-    def ok(self):
+    def ok(self) -> bool:
         """Whether there is no error."""
         return not self.errors
 
-    def add(self, kind, message, places):
+    def add(self, kind: str, message: str, places: Sequence[str]) -> None:
         """Note one kind of problem with the places where it is.
 
         Args:
@@ -54,7 +54,7 @@ class Report:
         if places:
             getattr(self, kind).append(f'{message}: {len(places)}, for example {shorten(places)}')
 
-    def __str__(self):
+    def __str__(self) -> str:
         lines = [*self.facts]
         lines += [f'warning: {text}' for text in self.warnings]
         lines += [f'error: {text}' for text in self.errors]
@@ -67,15 +67,15 @@ class Report:
 
 
 def check_data(
-    root,
-    splits=None,
-    label_file=None,
-    label_files=None,
-    classes=None,
-    img_suffix='.jpg',
-    mask_folder='SegmentationClass',
-    decode=True,
-):
+    root: str,
+    splits: Sequence[str] | None = None,
+    label_file: str | None = None,
+    label_files: dict[str, str] | None = None,
+    classes: Sequence[str] | None = None,
+    img_suffix: str = '.jpg',
+    mask_folder: str = 'SegmentationClass',
+    decode: bool = True,
+) -> Report:
     """Check pictures, masks, labels and lists against each other.
 
     Masks are looked at because scores need them; that labels and masks disagree is a warning, for weak labels may.
@@ -121,18 +121,18 @@ def check_data(
 class _Files:
     """The files of one kind: their folder, their ending and the ids that have none."""
 
-    def __init__(self, folder, suffix, ids):
+    def __init__(self, folder: str, suffix: str, ids: Sequence[str]) -> None:
         self.folder, self.suffix = folder, suffix
         self.missing = set(missing_files(folder, ids, suffix))
 
-    def path(self, image_id):
+    def path(self, image_id: str) -> str:
         return osp.join(self.folder, image_id + self.suffix)
 
-    def missing_of(self, ids):
+    def missing_of(self, ids: Sequence[str]) -> list[str]:
         return [image_id + self.suffix for image_id in ids if image_id in self.missing]
 
 
-def _read_lists(report, root, splits, img_suffix):
+def _read_lists(report: Report, root: str, splits: Sequence[str] | None, img_suffix: str) -> dict[str, list[str]]:
     """Ids per split, list by list, so that one bad list does not hide what is wrong with the others."""
     ids_of = {}
     for split in splits or list_splits(root) or ['']:
@@ -143,7 +143,7 @@ def _read_lists(report, root, splits, img_suffix):
     return ids_of
 
 
-def _find(root, split, label_file, report):
+def _find(root: str, split: str, label_file: str | None, report: Report) -> str | None:
     try:
         return find_label_file(root, split, label_file)
     except UserError as error:
@@ -151,7 +151,9 @@ def _find(root, split, label_file, report):
         return None
 
 
-def _check_labels(report, split, ids, path, classes, has_masks):
+def _check_labels(
+    report: Report, split: str, ids: Sequence[str], path: str | None, classes: Sequence[str] | None, has_masks: bool
+) -> tuple[list[str] | None, dict[str, list[str]]]:
     """Check the label file of a split; give its classes and the names per id that it has."""
     if path is None:
         message = f'split {split!r} has no label file image_labels_{split}.json or image_labels.json'
@@ -189,7 +191,9 @@ def _check_labels(report, split, ids, path, classes, has_masks):
     return file_classes, found
 
 
-def _describe(split, ids, labels, classes, has_masks):
+def _describe(
+    split: str, ids: Sequence[str], labels: dict[str, list[str]], classes: Sequence[str] | None, has_masks: bool
+) -> str:
     """Counts of one split in one line."""
     parts = [f'split {split!r}: {len(ids)} pictures', 'with masks' if has_masks else 'without masks']
     if labels:
@@ -199,7 +203,7 @@ def _describe(split, ids, labels, classes, has_masks):
     return '; '.join(parts)
 
 
-def _check_overlap(report, ids_of):
+def _check_overlap(report: Report, ids_of: dict[str, list[str]]) -> None:
     """Pictures that are both trained on and scored."""
     for first, first_ids in ids_of.items():
         for second, second_ids in ids_of.items():
@@ -214,7 +218,9 @@ def _check_overlap(report, ids_of):
                 )
 
 
-def _check_files(report, ids, pictures, masks, classes):
+def _check_files(
+    report: Report, ids: Sequence[str], pictures: _Files, masks: _Files, classes: Sequence[str] | None
+) -> dict[str, set[int]]:
     """Read every picture and mask; give the classes (indices from 1) that each sound mask shows."""
     broken, bad_masks, bad_values, bad_sizes = [], [], [], []
     shown = {}
@@ -249,14 +255,16 @@ def _check_files(report, ids, pictures, masks, classes):
     return shown
 
 
-def _decode_picture(path):
+def _decode_picture(path: str) -> tuple[int, int]:
     """Read a picture to its last byte and give width and height."""
     with Image.open(path) as image:
         image.load()
         return image.size
 
 
-def _compare(report, split, labels, shown, classes):
+def _compare(
+    report: Report, split: str, labels: dict[str, list[str]], shown: dict[str, set[int]], classes: Sequence[str] | None
+) -> None:
     """Labels against what the masks show: pictures where one names a class that the other lacks."""
     if not labels or classes is None:
         return

@@ -4,29 +4,30 @@ import json
 import os
 import os.path as osp
 import shutil
+from types import ModuleType
 
 import numpy as np
 
 from csrm_plugin.datasets.preparation.common import progress, refuse_existing, write_labels, write_mask
-from csrm_plugin.datasets.voc_layout import IGNORE_INDEX, SPLIT_FOLDER
-from csrm_plugin.utils import MissingFileError, UserError, atomic_write
+from csrm_plugin.datasets.voc_layout import SPLIT_FOLDER
+from csrm_plugin.utils import IGNORE_INDEX, MissingFileError, UserError, atomic_write
 
 CROWDS = ('class', 'ignore', 'skip')
 LINKS = ('symlink', 'hardlink', 'copy', 'none')
 
 
 def prepare_coco(
-    annotations,
-    images,
-    root,
-    split,
-    label_path=None,
-    crowd='class',
-    link='symlink',
-    with_masks=True,
-    keep_unlabelled=False,
-    overwrite=False,
-):
+    annotations: str,
+    images: str | None,
+    root: str,
+    split: str,
+    label_path: str | None = None,
+    crowd: str = 'class',
+    link: str = 'symlink',
+    with_masks: bool = True,
+    keep_unlabelled: bool = False,
+    overwrite: bool = False,
+) -> dict:
     """Turn one COCO annotation file into a split of a folder in VOC layout.
 
     Ids are the stems of the file names. Categories get the numbers from 1 in the order of their COCO ids (for COCO
@@ -94,7 +95,14 @@ def prepare_coco(
     return dict(classes=classes, labels=labels, label_path=label_path, left_out=len(content['images']) - len(pictures))
 
 
-def paint_mask(instances, number, height, width, crowd='class', coder=None):
+def paint_mask(
+    instances: list[dict],
+    number: dict[int, int],
+    height: int,
+    width: int,
+    crowd: str = 'class',
+    coder: ModuleType | None = None,
+) -> np.ndarray:
     """Paint the instances of one picture into a semantic mask.
 
     Args:
@@ -124,7 +132,7 @@ def paint_mask(instances, number, height, width, crowd='class', coder=None):
     return mask
 
 
-def _group_by_image(path, content, number):
+def _group_by_image(path: str, content: dict, number: dict[int, int]) -> dict[int, list[dict]]:
     """Annotations per image id; an empty list for pictures without any."""
     of_image = {image['id']: [] for image in content['images']}
     for instance in content['annotations']:
@@ -135,7 +143,7 @@ def _group_by_image(path, content, number):
     return of_image
 
 
-def _decode(segmentation, height, width, coder):
+def _decode(segmentation: list | dict, height: int, width: int, coder: ModuleType) -> np.ndarray:
     """Bool (H, W) of a segmentation in any of COCO's three forms."""
     if isinstance(segmentation, list):
         polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
@@ -149,7 +157,7 @@ def _decode(segmentation, height, width, coder):
     return coder.decode(runs).astype(bool)
 
 
-def _import_coder():
+def _import_coder() -> ModuleType:
     try:
         from pycocotools import mask
     except ImportError as error:
@@ -160,7 +168,7 @@ def _import_coder():
     return mask
 
 
-def _read_annotations(path):
+def _read_annotations(path: str) -> dict:
     if not osp.isfile(path):
         raise MissingFileError(f'COCO annotations {path} do not exist: give the file with --annotations.')
     try:
@@ -174,7 +182,7 @@ def _read_annotations(path):
     return content
 
 
-def _place_picture(images, file_name, root, link):
+def _place_picture(images: str | None, file_name: str, root: str, link: str) -> None:
     """Put one picture into JPEGImages; one that is there already stays."""
     target = osp.join(root, 'JPEGImages', osp.basename(file_name))
     if osp.exists(target):

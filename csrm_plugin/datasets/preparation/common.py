@@ -4,6 +4,7 @@ import json
 import os
 import os.path as osp
 import sys
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from mmseg.datasets import PascalVOCDataset
@@ -30,7 +31,7 @@ PRESETS = dict(
 )
 
 
-def progress(items, description):
+def progress(items: Sequence, description: str) -> Iterable:
     """Iterate with a progress bar on stderr; quiet where stderr is no terminal.
 
     Args:
@@ -44,7 +45,7 @@ def progress(items, description):
     return track(items, description=description, console=console, transient=True, disable=not console.is_terminal)
 
 
-def resolve_classes(names):
+def resolve_classes(names: Sequence[str] | None) -> list[str] | None:
     """Class names from what a user gives on the command line.
 
     Args:
@@ -75,7 +76,7 @@ def resolve_classes(names):
     return names
 
 
-def list_splits(root):
+def list_splits(root: str) -> list[str]:
     """Names of the split lists of a data root.
 
     Args:
@@ -94,7 +95,7 @@ def list_splits(root):
     return sorted(split_name(name) for name in names if name.endswith('.txt'))
 
 
-def resolve_splits(root, splits=None, img_suffix='.jpg'):
+def resolve_splits(root: str, splits: Sequence[str] | None = None, img_suffix: str = '.jpg') -> dict[str, list[str]]:
     """Ids of the splits of a data root.
 
     Args:
@@ -118,7 +119,7 @@ def resolve_splits(root, splits=None, img_suffix='.jpg'):
     return {'': ids}
 
 
-def union_of_ids(splits):
+def union_of_ids(splits: dict[str, list[str]]) -> list[str]:
     """All ids of several splits, each once, in order.
 
     Args:
@@ -130,14 +131,14 @@ def union_of_ids(splits):
     return list(dict.fromkeys(image_id for ids in splits.values() for image_id in ids))
 
 
-def write_json(path, content):
+def write_json(path: str, content: object) -> None:
     """Write JSON with one list item per line (small diffs); never leaves half a file."""
     with atomic_write(path) as temporary, open(temporary, 'w', encoding='utf-8') as file:
         json.dump(content, file, indent=0, ensure_ascii=False)
         file.write('\n')
 
 
-def write_labels(path, classes, labels):
+def write_labels(path: str, classes: Sequence[str], labels: dict[str, Iterable[str]]) -> None:
     """Write a label file.
 
     Args:
@@ -150,7 +151,7 @@ def write_labels(path, classes, labels):
     write_json(path, dict(classes=list(classes), labels=labels))
 
 
-def label_paths(out, splits):
+def label_paths(out: str, splits: Iterable[str]) -> dict[str, str]:
     """Where the labels of each split go.
 
     Args:
@@ -165,7 +166,7 @@ def label_paths(out, splits):
     return {split: osp.join(out, f'image_labels_{split}.json' if split else 'image_labels.json') for split in splits}
 
 
-def refuse_existing(paths, overwrite):
+def refuse_existing(paths: Iterable[str], overwrite: bool) -> None:
     """Raise UserError if a file is there already and may not be overwritten, or if its folder cannot be written."""
     paths = list(paths)
     for path in paths:
@@ -179,7 +180,9 @@ def refuse_existing(paths, overwrite):
         raise UserError(f'{there[0]} exists already: give --overwrite to replace it, or another --out.')
 
 
-def write_split_labels(out, splits, classes, labels):
+def write_split_labels(
+    out: str, splits: dict[str, list[str]], classes: Sequence[str], labels: dict[str, Iterable[str]]
+) -> dict[str, str]:
     """Write the label files of several splits.
 
     Args:
@@ -200,7 +203,7 @@ def write_split_labels(out, splits, classes, labels):
     return paths
 
 
-def read_mask(path):
+def read_mask(path: str) -> np.ndarray:
     """Class indices of a mask file.
 
     Args:
@@ -228,7 +231,7 @@ def read_mask(path):
         raise UserError(f'Mask {path} cannot be read: {error}.') from error
 
 
-def write_mask(path, mask):
+def write_mask(path: str, mask: np.ndarray) -> None:
     """Write a palette PNG with the colours of VOC.
 
     Args:

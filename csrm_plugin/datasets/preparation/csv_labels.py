@@ -2,6 +2,7 @@
 
 import csv
 import os.path as osp
+from collections.abc import Sequence
 
 from csrm_plugin.datasets.voc_layout import BACKGROUND
 from csrm_plugin.utils import MissingFileError, UserError
@@ -10,7 +11,9 @@ from csrm_plugin.utils import MissingFileError, UserError
 _YES, _NO = ('1', '1.0', 'true', 'yes'), ('0', '0.0', 'false', 'no', '')
 
 
-def labels_from_csv(path, classes=None, separator=';'):
+def labels_from_csv(
+    path: str, classes: Sequence[str] | None = None, separator: str = ';'
+) -> tuple[list[str], dict[str, list[str]]]:
     """Read a table of labels.
 
     The first column is the id (a picture name with or without folder and suffix). Either the second and last column
@@ -54,15 +57,15 @@ def labels_from_csv(path, classes=None, separator=';'):
     return list(classes), labels
 
 
-def _has_suffix(name):
+def _has_suffix(name: str) -> bool:
     return name.lower().endswith(('.jpg', '.jpeg', '.png', '.bmp'))
 
 
-def _names_of(cell, separator):
+def _names_of(cell: str, separator: str) -> list[str]:
     return list(dict.fromkeys(name.strip() for name in cell.split(separator) if name.strip()))
 
 
-def _names_of_row(path, line, header, row):
+def _names_of_row(path: str, line: int, header: list[str], row: list[str]) -> list[str]:
     """Names of the columns that say yes."""
     names = []
     for name, cell in zip(header[1:], row[1:]):
@@ -73,7 +76,7 @@ def _names_of_row(path, line, header, row):
     return names
 
 
-def _check_names(path, classes, labels):
+def _check_names(path: str, classes: Sequence[str], labels: dict[str, list[str]]) -> None:
     """Raise UserError for bad class names or a label outside of them."""
     if len(set(classes)) != len(classes) or BACKGROUND in classes or not all(classes):
         raise UserError(f'{path}: class names must be different, not empty and without background: {list(classes)}.')

@@ -1,15 +1,18 @@
 """Image-level labels from segmentation masks."""
 
 import os.path as osp
+from collections.abc import Sequence
 
 import numpy as np
 
 from csrm_plugin.datasets.preparation.common import progress, read_mask
-from csrm_plugin.datasets.voc_layout import IGNORE_INDEX, missing_files
-from csrm_plugin.utils import MissingFileError, UserError
+from csrm_plugin.datasets.voc_layout import missing_files
+from csrm_plugin.utils import IGNORE_INDEX, MissingFileError, UserError
 
 
-def labels_from_masks(ids, classes, folder, min_pixels=1, suffix='.png'):
+def labels_from_masks(
+    ids: Sequence[str], classes: Sequence[str], folder: str, min_pixels: int = 1, suffix: str = '.png'
+) -> dict[str, list[str]]:
     """Name the classes that each mask shows.
 
     Args:
@@ -40,7 +43,7 @@ def labels_from_masks(ids, classes, folder, min_pixels=1, suffix='.png'):
     return labels
 
 
-def mask_classes(path, num_classes, min_pixels=1):
+def mask_classes(path: str, num_classes: int, min_pixels: int = 1) -> list[int]:
     """Indices of the image classes in a mask.
 
     Args:

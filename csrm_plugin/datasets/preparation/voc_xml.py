@@ -3,12 +3,15 @@
 import difflib
 import os.path as osp
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
 
 from csrm_plugin.datasets.preparation.common import progress
 from csrm_plugin.utils import MissingFileError, UserError
 
 
-def labels_from_voc_xml(ids, classes, folder, skip_difficult=False):
+def labels_from_voc_xml(
+    ids: Sequence[str], classes: Sequence[str], folder: str, skip_difficult: bool = False
+) -> dict[str, set[str]]:
     """Read the classes of the objects that VOC XML files name.
 
     Objects marked difficult count by default, as in the label files that most published methods share; leaving them
@@ -39,7 +42,7 @@ def labels_from_voc_xml(ids, classes, folder, skip_difficult=False):
     }
 
 
-def _read_xml(path, classes, skip_difficult):
+def _read_xml(path: str, classes: Sequence[str], skip_difficult: bool) -> set[str]:
     """Class names of one file."""
     try:
         tree = ElementTree.parse(path)

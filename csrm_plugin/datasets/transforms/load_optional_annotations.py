@@ -12,7 +12,7 @@ class LoadOptionalAnnotations(LoadAnnotations):
     arguments of the parent.
     """
 
-    def transform(self, results):
+    def transform(self, results: dict) -> dict:
         """Add ``gt_seg_map`` (uint8 (H, W), 255 ignored) if the data set named a mask in ``seg_map_path``."""
         if results.get('seg_map_path') is None:
             return results

@@ -18,7 +18,7 @@ class LoadPseudoLabels(LoadAnnotations):
     def __init__(self) -> None:
         super().__init__()
 
-    def transform(self, results):
+    def transform(self, results: dict) -> dict:
         """Add ``gt_seg_map`` (uint8 (H, W), 0..K-1, 255 ignored) from the file ``seg_map_path``.
 
         Args:
@@ -38,7 +38,7 @@ class LoadPseudoLabels(LoadAnnotations):
             raise UserError('LoadPseudoLabels must come before the steps that change the size of the picture')
         return super().transform(results)
 
-    def _load_seg_map(self, results) -> None:
+    def _load_seg_map(self, results: dict) -> None:
         labels = label_folder.read_label_png(
             results['seg_map_path'], num_classes=results['num_classes'], size=results['ori_shape'][:2]
         )

@@ -1,5 +1,7 @@
 """Last step of the pipelines: from the results dict to what the segmentors take."""
 
+from collections.abc import Sequence
+
 import torch
 from mmengine.structures import LabelData
 from mmseg.datasets.transforms import PackSegInputs
@@ -20,7 +22,7 @@ class PackWSSSInputs(PackSegInputs):
 
     def __init__(
         self,
-        meta_keys=(
+        meta_keys: Sequence[str] = (
             'img_path',
             'img_id',
             'ori_shape',
@@ -31,10 +33,10 @@ class PackWSSSInputs(PackSegInputs):
             'flip_direction',
             'reduce_zero_label',
         ),
-    ):
+    ) -> None:
         super().__init__(meta_keys)
 
-    def transform(self, results):
+    def transform(self, results: dict) -> dict:
         """Pack one picture.
 
         Args:

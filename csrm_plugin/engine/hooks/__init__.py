@@ -1,3 +1,5 @@
+"""What depends on the iteration: schedules, the mean teacher, alarms, records."""
+
 from csrm_plugin.engine.hooks.collapse_alarm_hook import CollapseAlarmHook
 from csrm_plugin.engine.hooks.mean_teacher_hook import MeanTeacherHook
 from csrm_plugin.engine.hooks.run_record_hook import RunRecordHook

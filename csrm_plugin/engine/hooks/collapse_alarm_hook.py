@@ -2,6 +2,7 @@
 
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from mmengine.runner import Runner
 
 from csrm_plugin.utils import UserError
 from csrm_plugin.utils.models import unwrap
@@ -88,7 +89,7 @@ class CollapseAlarmHook(Hook):
         self.findings: dict[str, int] = {}
         self._means: dict[str, float] = {}
 
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Warn if a run of a model that builds on a trained classifier starts without one."""
         if not getattr(unwrap(runner.model), 'starts_from_classifier', False):
             return
@@ -98,7 +99,9 @@ class CollapseAlarmHook(Hook):
                 'noise. Train one first (mmcfg/cam_*.py or mmcfg/puzzle_*.py) and name its checkpoint.'
             )
 
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
+    ) -> None:
         """Update the averages and report what they show."""
         for name in ('reliable/s', 'pseudo/foreground', 'student/foreground', 'contrast/chance'):
             if outputs and name in outputs:
@@ -107,13 +110,13 @@ class CollapseAlarmHook(Hook):
         if runner.iter + 1 >= self.grace_iters:
             self._report(runner, diagnose(self._means, **self.limits))
 
-    def after_val_epoch(self, runner, metrics=None) -> None:
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Judge the share of foreground in the validation predictions."""
         foreground = (metrics or {}).get('seg/foreground')
         if foreground is not None and runner.iter >= self.grace_iters:
             self._report(runner, diagnose({'student/foreground': foreground / 100}, **self.limits))
 
-    def _report(self, runner, findings: dict[str, str]) -> None:
+    def _report(self, runner: Runner, findings: dict[str, str]) -> None:
         for kind, sentence in findings.items():
             if runner.iter - self.findings.get(kind, -self.repeat_iters) >= self.repeat_iters:
                 self.findings[kind] = runner.iter

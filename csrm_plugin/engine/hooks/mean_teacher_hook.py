@@ -2,6 +2,7 @@
 
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from mmengine.runner import Runner
 
 from csrm_plugin.utils import UserError
 from csrm_plugin.utils.models import unwrap
@@ -31,7 +32,9 @@ class MeanTeacherHook(Hook):
             raise UserError(f'`warmup_decay` of the mean teacher must be in 0..1, but is {warmup_decay}.')
         self.max_decay, self.warmup_decay = max_decay, warmup_decay
 
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
+    ) -> None:
         """Update the teacher, unless this iteration only accumulated gradients."""
         accumulate = runner.optim_wrapper._accumulative_counts
         if (runner.iter + 1) % accumulate and runner.iter + 1 != runner.max_iters:

@@ -13,6 +13,7 @@ import torch
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from mmengine.runner import Runner
 
 from csrm_plugin.config import provenance
 from csrm_plugin.engine.testing import report_of
@@ -51,7 +52,7 @@ class RunRecordHook(Hook):
         self._last: float | None = None  # when the iteration before this one ended, if nothing else came between
         self._run: dict = {}
 
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Begin a record, or go on with that of the run that is resumed."""
         self._begin = time.monotonic()
         self._main = is_main_process()
@@ -77,27 +78,29 @@ class RunRecordHook(Hook):
             self._keep_best(record.read_json(path))
         self._write(runner)
 
-    def before_train_epoch(self, runner) -> None:
+    def before_train_epoch(self, runner: Runner) -> None:
         """Time counts from the first iteration of the epoch on."""
         self._last = None
 
-    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
         """Note the time, unless the iteration before has."""
         if self._last is None:
             self._last = time.monotonic()
 
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
+    ) -> None:
         """Count pictures and time, with the loading of all batches but the first after a pause."""
         now = time.monotonic()
         self._seen += len(data_batch['inputs']) if isinstance(data_batch, dict) else 0
         self._train_seconds += now - self._last
         self._last = now
 
-    def before_val_epoch(self, runner) -> None:
+    def before_val_epoch(self, runner: Runner) -> None:
         """Note the time."""
         self._val_begin, self._last = time.monotonic(), None
 
-    def after_val_epoch(self, runner, metrics=None) -> None:
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Write the validation down, and tell it to the backends."""
         if not getattr(self, '_main', False):  # also a validation without a training
             return
@@ -109,13 +112,13 @@ class RunRecordHook(Hook):
         self._tell_backends(runner, report)
         self._validations += 1
 
-    def after_train(self, runner) -> None:
+    def after_train(self, runner: Runner) -> None:
         """Close the record."""
         if self._main:
             self._run.update(status='finished', finished=_now(), checkpoint=_last_checkpoint(runner.work_dir))
             self._write(runner)
 
-    def after_failure(self, runner, reason: str) -> None:
+    def after_failure(self, runner: Runner, reason: str) -> None:
         """Note that the training ended early; nothing if it had not begun.
 
         Args:
@@ -126,18 +129,18 @@ class RunRecordHook(Hook):
             self._run.update(status='failed', reason=reason, finished=_now())
             self._write(runner)
 
-    def _keep_best(self, report) -> None:
+    def _keep_best(self, report: dict) -> None:
         for name in record.SCORES:
             value = report['metrics'].get(name)
             if value is not None and value > self._run['best'].get(name, {}).get('value', float('-inf')):
                 self._run['best'][name] = {'value': value, 'iteration': report['iteration']}
 
-    def _write(self, runner) -> None:
+    def _write(self, runner: Runner) -> None:
         self._run['iteration'] = runner.iter
         self._run['cost'] = self._cost(runner)
         write_json(record.record_path(runner.work_dir, record.RUN_FILE), self._run)
 
-    def _cost(self, runner) -> dict:
+    def _cost(self, runner: Runner) -> dict:
         """What the run took so far, with its parts before a resume."""
         processes, before = get_world_size(), self._before
         seconds = {
@@ -158,7 +161,7 @@ class RunRecordHook(Hook):
             'parameters': sum(value.numel() for value in unwrap(runner.model).parameters() if value.requires_grad),
         }
 
-    def _tell_backends(self, runner, report) -> None:
+    def _tell_backends(self, runner: Runner, report: dict) -> None:
         for backend in runner.visualizer._vis_backends.values():
             if hasattr(backend, 'add_summary'):
                 scores = {name: value for name, value in report['metrics'].items() if name in record.SCORES}
@@ -174,7 +177,7 @@ class RunRecordHook(Hook):
                     backend.add_curve(name, 'threshold', curve[0], 'mIoU', curve[1], step=runner.iter)
 
 
-def describe_run(runner) -> dict:
+def describe_run(runner: Runner) -> dict:
     """What a run is, as far as it is known before its first iteration."""
     cfg, dataset = runner.cfg, runner.train_dataloader.dataset
     meta = getattr(dataset, 'metainfo', {})
@@ -200,7 +203,7 @@ def describe_run(runner) -> dict:
     }
 
 
-def validation_report(runner, metrics: dict) -> dict:
+def validation_report(runner: Runner, metrics: dict) -> dict:
     """The report of a validation: metrics, parts with the IoU of each class, context, scores of each picture."""
     report = report_of(runner, metrics, 'val')
     pictures = [entry for metric in runner.val_evaluator.metrics for entry in getattr(metric, 'pictures', ())]
@@ -230,7 +233,7 @@ def _memory() -> dict:
     return {'host': round(used, 1), 'gpu': None if gpu is None else round(gpu, 1)}
 
 
-def _drop_later_validations(folder, iteration) -> None:
+def _drop_later_validations(folder: str, iteration: int) -> None:
     """Remove what a run wrote after the checkpoint that it goes on from: it comes again."""
     for name in os.listdir(folder):
         stem = osp.splitext(name)[0].removeprefix('validation_')
@@ -238,7 +241,7 @@ def _drop_later_validations(folder, iteration) -> None:
             os.unlink(osp.join(folder, name))
 
 
-def _last_checkpoint(work_dir) -> str | None:
+def _last_checkpoint(work_dir: str) -> str | None:
     path = osp.join(work_dir, 'last_checkpoint')
     if not osp.isfile(path):
         return None
@@ -246,7 +249,7 @@ def _last_checkpoint(work_dir) -> str | None:
         return osp.basename(file.read().strip())
 
 
-def _shown_path(path) -> str:
+def _shown_path(path: str) -> str:
     """A path as from the project's folder or the working directory, if it lies there; else its name."""
     for root in (_PROJECT, os.curdir):
         relative = osp.relpath(path, root)

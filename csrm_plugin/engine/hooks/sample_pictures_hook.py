@@ -3,12 +3,15 @@
 import contextlib
 import os.path as osp
 import re
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+from mmseg.structures import SegDataSample
 
 from csrm_plugin.functional import normalize_cam
 from csrm_plugin.tracking import record
@@ -44,11 +47,11 @@ class SamplePicturesHook(Hook):
         self.count, self.extremes, self.interval = count, extremes, interval
         self._validations = 0
 
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Choose nothing yet; note that this is a training."""
         self._training = is_main_process()
 
-    def after_val_epoch(self, runner, metrics=None) -> None:
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Draw the fixed pictures."""
         if not getattr(self, '_training', False):
             return
@@ -57,7 +60,7 @@ class SamplePicturesHook(Hook):
                 self._draw_fixed(runner)
         self._validations += 1
 
-    def after_train(self, runner) -> None:
+    def after_train(self, runner: Runner) -> None:
         """Draw the best, median and worst pictures."""
         if not self._training or not self.extremes or runner.val_loop is None:
             return
@@ -66,14 +69,14 @@ class SamplePicturesHook(Hook):
             with _no_harm(runner):
                 self._draw_extremes(runner, pictures)
 
-    def _draw_fixed(self, runner) -> None:
+    def _draw_fixed(self, runner: Runner) -> None:
         for index in spread(len(runner.val_dataloader.dataset), self.count):
             sample = predict(runner, index)
             name, row = re.sub(r'[^\w.-]', '_', picture_id(sample)), list(draw(runner, sample).values())
             runner.visualizer.add_image(f'sample_{name}', draw_row(row, PANEL_WIDTH), step=runner.iter)
             self._send_masks(runner, sample, name)
 
-    def _draw_extremes(self, runner, pictures) -> None:
+    def _draw_extremes(self, runner: Runner, pictures: list[dict]) -> None:
         score = next((name for name in ('seg', 'pseudo', 'cam') if any(name in entry for entry in pictures)), None)
         items = []
         for role, index in extremes([entry.get(score) for entry in pictures], self.extremes):
@@ -87,7 +90,7 @@ class SamplePicturesHook(Hook):
         path = record.record_path(runner.work_dir, record.PICTURES_FILE)
         write_json(path, {'iteration': runner.iter, 'score': score, 'items': items})
 
-    def _save(self, runner, role, sample, score) -> dict:
+    def _save(self, runner: Runner, role: str, sample: SegDataSample, score: float | None) -> dict:
         """Write the panels of one picture; gives its entry in ``pictures.json``."""
         classes, name = runner.val_dataloader.dataset.metainfo['classes'], picture_id(sample)
         entry = {'role': role, 'id': name, 'score': score, 'labels': [], 'panels': []}
@@ -101,7 +104,7 @@ class SamplePicturesHook(Hook):
             entry['panels'].append({'name': title, 'file': file})
         return entry
 
-    def _send_masks(self, runner, sample, name) -> None:
+    def _send_masks(self, runner: Runner, sample: SegDataSample, name: str) -> None:
         backends = [value for value in runner.visualizer._vis_backends.values() if hasattr(value, 'add_segmentation')]
         if backends:
             picture, maps = _picture(sample), label_maps(runner, sample)
@@ -111,7 +114,7 @@ class SamplePicturesHook(Hook):
 
 
 @contextlib.contextmanager
-def _no_harm(runner):
+def _no_harm(runner: Runner) -> Iterator[None]:
     """Let no picture end a training: what goes wrong is a warning."""
     try:
         yield
@@ -124,7 +127,7 @@ def spread(length: int, count: int) -> list[int]:
     return sorted({round(index) for index in np.linspace(0, length - 1, min(count, length))}) if length else []
 
 
-def extremes(scores, count: int) -> list[tuple[str, int]]:
+def extremes(scores: Sequence[float | None], count: int) -> list[tuple[str, int]]:
     """Roles and indices of the best, median and worst of ``scores``, at most ``count`` of each and none twice.
 
     Args:
@@ -151,7 +154,7 @@ def extremes(scores, count: int) -> list[tuple[str, int]]:
 
 
 @torch.no_grad()
-def predict(runner, index: int):
+def predict(runner: Runner, index: int) -> SegDataSample:
     """Data sample of one validation picture with the model's predictions, at the picture's own size."""
     model, item = unwrap(runner.model), runner.val_dataloader.dataset[index]
     training = model.training
@@ -162,7 +165,7 @@ def predict(runner, index: int):
         model.train(training)
 
 
-def label_maps(runner, sample) -> dict[str, np.ndarray]:
+def label_maps(runner: Runner, sample: SegDataSample) -> dict[str, np.ndarray]:
     """Label maps (H, W), int64, 255 uncertain, by name, as far as there are.
 
     ``training label`` is what the model would learn from; for a model that learns from no pseudo labels,
@@ -185,7 +188,7 @@ def label_maps(runner, sample) -> dict[str, np.ndarray]:
     return maps
 
 
-def draw(runner, sample) -> dict[str, Panel]:
+def draw(runner: Runner, sample: SegDataSample) -> dict[str, Panel]:
     """Panels of a picture by name: input, CAM, propagated CAM, training or pseudo label, prediction, truth."""
     meta, picture = runner.val_dataloader.dataset.metainfo, _picture(sample)
     names = ''
@@ -204,7 +207,7 @@ def draw(runner, sample) -> dict[str, Panel]:
     return {'input': Panel(picture, title), **panels}
 
 
-def _picture(sample) -> np.ndarray:
+def _picture(sample: SegDataSample) -> np.ndarray:
     """The picture of a data sample as it is on disk: (H, W, 3), uint8, RGB."""
     if not osp.isfile(sample.img_path):
         raise UserError(f'picture `{sample.img_path}` is gone')

@@ -4,6 +4,7 @@ from functools import reduce
 
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from mmengine.runner import Runner
 
 from csrm_plugin.utils import UserError
 from csrm_plugin.utils.models import unwrap
@@ -40,7 +41,7 @@ class ScheduleHook(Hook):
         self.attribute = attribute
         self.start, self.end, self.begin, self.until, self.relative = start, end, begin, until, relative
 
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Remember what the model was configured with."""
         *parents, self._name = self.attribute.split('.')
         try:
@@ -54,7 +55,7 @@ class ScheduleHook(Hook):
         start = configured if self.start is None else self.start * factor
         self._line = (start, self.end * factor)
 
-    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
         """Set the attribute."""
         if self._owner is not None:
             setattr(self._owner, self._name, self.value(runner.iter, runner.max_iters))

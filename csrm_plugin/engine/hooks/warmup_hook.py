@@ -2,6 +2,7 @@
 
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from mmengine.runner import Runner
 
 from csrm_plugin.utils import UserError
 from csrm_plugin.utils.models import unwrap
@@ -29,7 +30,7 @@ class WarmupHook(Hook):
             raise UserError('The WarmupHook takes either `iters` or `epochs`; set the other one to None.')
         self.iters, self.epochs, self.ramp_iters = iters, epochs, ramp_iters
 
-    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
         """Set factor and length for this iteration."""
         iters = self.iters if self.iters is not None else round(self.epochs * len(runner.train_dataloader))
         model = unwrap(runner.model)

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 import torch
 from mmseg.models.backbones import MixVisionTransformer
 from mmseg.registry import MODELS
-from torch import Tensor
+from torch import Tensor, nn
 
 from csrm_plugin.utils import UserError
 
@@ -69,7 +69,7 @@ class AttentionMixVisionTransformer(MixVisionTransformer):
         return tuple(features), torch.cat([attention_logits(*pair) for pair in zip(blocks, inputs)], dim=1)
 
 
-def attention_logits(block, x: Tensor) -> Tensor:
+def attention_logits(block: nn.Module, x: Tensor) -> Tensor:
     """Attention logits of one block of the host, from its own weights.
 
     Args:

@@ -33,7 +33,14 @@ class WSSSResNeSt(ResNeSt):
 
     arch_settings = {**ResNeSt.arch_settings, 269: (Bottleneck, (3, 30, 48, 8))}
 
-    def __init__(self, depth, stem_channels=None, contract_dilation=True, pool_dilated_stages=True, **kwargs):
+    def __init__(
+        self,
+        depth: int,
+        stem_channels: int | None = None,
+        contract_dilation: bool = True,
+        pool_dilated_stages: bool = True,
+        **kwargs,
+    ) -> None:
         if depth not in self.arch_settings:
             depths = ', '.join(str(known) for known in self.arch_settings)
             raise ValueError(f'`depth` of WSSSResNeSt must be one of {depths}, but got {depth!r}.')
@@ -42,7 +49,7 @@ class WSSSResNeSt(ResNeSt):
             stem_channels = 64 if depth == 50 else 128
         super().__init__(depth=depth, stem_channels=stem_channels, contract_dilation=contract_dilation, **kwargs)
 
-    def make_res_layer(self, **kwargs):
+    def make_res_layer(self, **kwargs) -> nn.Module:
         """Make a stage; see the class for the pooling that a dilated one keeps.
 
         Args:

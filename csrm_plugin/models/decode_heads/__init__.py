@@ -1,3 +1,5 @@
+"""Heads that turn features into CAMs, segmentations, representations, affinities."""
+
 from csrm_plugin.models.decode_heads.affinity_head import AffinityHead, AttentionAffinityHead
 from csrm_plugin.models.decode_heads.cam_head import CAMHead
 from csrm_plugin.models.decode_heads.context_head import ContextHead

@@ -1,5 +1,7 @@
 """Heads that say how likely two positions of a feature map are of the same class."""
 
+from collections.abc import Sequence
+
 import torch
 from mmengine.model import BaseModule
 from mmseg.models.utils import resize
@@ -29,7 +31,7 @@ class AffinityHead(BaseModule):
     #: Whether `forward` needs the backbone's attention maps (`forward_with_attention`).
     needs_attention = True
 
-    def __init__(self, num_maps: int, init_cfg=None) -> None:
+    def __init__(self, num_maps: int, init_cfg: dict | list | None = None) -> None:
         if num_maps < 1:
             raise UserError(f'`num_maps` of {type(self).__name__} must be 1 or more, but got {num_maps}.')
         super().__init__(init_cfg or dict(type='Constant', val=1 / num_maps, override=dict(name='conv')))
@@ -97,7 +99,14 @@ class AttentionAffinityHead(AffinityHead):
     needs_attention = False
     align_corners = False
 
-    def __init__(self, in_channels, embed_dims: int = 128, num_heads: int = 8, in_index=-1, init_cfg=None) -> None:
+    def __init__(
+        self,
+        in_channels: int | Sequence[int],
+        embed_dims: int = 128,
+        num_heads: int = 8,
+        in_index: int | Sequence[int] = -1,
+        init_cfg: dict | list | None = None,
+    ) -> None:
         if num_heads < 1 or embed_dims % num_heads:
             raise UserError(
                 f'`num_heads` of AttentionAffinityHead must divide `embed_dims`, but got {num_heads} and {embed_dims}.'

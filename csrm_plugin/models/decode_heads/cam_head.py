@@ -23,7 +23,12 @@ class CAMHead(BaseModule):
     """
 
     def __init__(
-        self, in_channels: int, num_classes: int, in_index: int = -1, pooling: str = 'avg', init_cfg=None
+        self,
+        in_channels: int,
+        num_classes: int,
+        in_index: int = -1,
+        pooling: str = 'avg',
+        init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg or dict(type='Normal', std=0.01, override=dict(name='conv')))
         if pooling not in ('avg', 'max'):

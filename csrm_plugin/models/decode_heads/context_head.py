@@ -1,5 +1,7 @@
 """A small map of the picture's context, fused from all stages."""
 
+from collections.abc import Sequence
+
 import torch
 from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
@@ -30,7 +32,14 @@ class ContextHead(BaseModule):
 
     align_corners = False
 
-    def __init__(self, in_channels, channels: int = 15, norm_cfg=None, in_index=None, init_cfg=None) -> None:
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        channels: int = 15,
+        norm_cfg: dict | None = None,
+        in_index: Sequence[int] | None = None,
+        init_cfg: dict | list | None = None,
+    ) -> None:
         super().__init__(init_cfg)
         if in_index is not None and len(in_index) != len(in_channels):
             raise UserError(

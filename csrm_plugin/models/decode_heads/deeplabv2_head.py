@@ -1,5 +1,7 @@
 """The decode head of DeepLabV2."""
 
+from collections.abc import Sequence
+
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
 from torch import Tensor, nn
@@ -14,7 +16,7 @@ class ParallelClassifiers(nn.ModuleList):
         dilations (Sequence[int]): Dilation of each convolution, in positions of the feature map.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, dilations) -> None:
+    def __init__(self, in_channels: int, out_channels: int, dilations: Sequence[int]) -> None:
         super().__init__(
             nn.Conv2d(in_channels, out_channels, 3, padding=dilation, dilation=dilation) for dilation in dilations
         )
@@ -48,9 +50,9 @@ class DeepLabV2Head(BaseDecodeHead):
         self,
         in_channels: int,
         num_classes: int,
-        dilations=(6, 12, 18, 24),
+        dilations: Sequence[int] = (6, 12, 18, 24),
         dropout_ratio: float = 0,
-        init_cfg=None,
+        init_cfg: dict | list | None = None,
         **kwargs,
     ) -> None:
         if not dilations or min(dilations) < 1:

@@ -1,3 +1,5 @@
+"""Losses as modules: options and weights around the equations of :mod:`csrm_plugin.functional`."""
+
 from csrm_plugin.models.losses.classification_loss import MultiLabelSoftMarginLoss
 from csrm_plugin.models.losses.consistency_loss import ActivationConsistencyLoss, SegmentationConsistencyLoss
 from csrm_plugin.models.losses.mutual_losses import FeatureMutualLoss, InstanceMutualLoss, PixelMutualLoss

@@ -3,7 +3,7 @@
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from csrm_plugin.functional import ContrastTerms, contrastive_terms
+from csrm_plugin.functional import ContrastTerms, KeyBank, contrastive_terms
 
 
 @MODELS.register_module()
@@ -51,7 +51,7 @@ class PixelContrastLoss(nn.Module):
         teacher_probs: Tensor,
         pseudo_labels: Tensor,
         labels: Tensor,
-        bank,
+        bank: KeyBank,
         alpha: float,
         valid: Tensor,
     ) -> ContrastTerms:

@@ -1,3 +1,5 @@
+"""The methods, and what they share."""
+
 from csrm_plugin.models.segmentors.cam_classifier import CAMClassifier
 from csrm_plugin.models.segmentors.csrm import CSRM
 from csrm_plugin.models.segmentors.csrm_network import CSRMNetwork
