@@ -10,7 +10,8 @@ ROOT = Path(__file__).parent
 EXTRAS = {
     'crf': ['pydensecrf2>=1.1'],
     'wandb': ['wandb>=0.16'],
-    'sweep': ['optuna>=5', 'pyyaml'],
+    # JournalFileBackend is of 4.0, UpdateFinishedTrialError of 4.3.
+    'sweep': ['optuna>=4.3,<6', 'pyyaml'],
     'coco': ['pycocotools>=2.0.7'],
     'sam': ['transformers>=4.40', 'pycocotools>=2.0.7'],
     'superpixels': ['scikit-image>=0.22', 'pycocotools>=2.0.7'],
@@ -20,7 +21,7 @@ EXTRAS = {
 DEV = ['pytest>=8', 'pytest-xdist>=3', 'ruff>=0.6', 'codespell>=2.3', 'pre-commit>=3']
 
 
-def read_version():
+def read_version() -> str:
     """Version of the package, read without importing it (its hosts may not be installed yet)."""
     text = (ROOT / 'csrm_plugin' / 'version.py').read_text()
     return re.search(r"^__version__ = '([^']+)'", text, re.MULTILINE).group(1)
@@ -37,7 +38,7 @@ setup(
     python_requires='>=3.10',
     install_requires=[
         'torch>=2.0,<3',
-        'mmengine>=0.10.4,<1',
+        'mmengine>=0.10.4,<0.11',
         'mmsegmentation>=1.2.0,<2',
         'mmcv-lite>=2.0.1,<2.2',
         # mmsegmentation imports these two without declaring them.

@@ -4,15 +4,17 @@ Each function mends one known trap, does nothing where the trap is absent, and m
 :func:`apply` runs them all; importing :mod:`csrm_plugin` calls it once.
 """
 
+import functools
 import importlib
+import importlib.machinery
 import importlib.metadata
 import importlib.util
+import inspect
 import os.path as osp
 import pickle
 import sys
 import types
 from collections.abc import Callable
-from importlib.machinery import ModuleSpec
 
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
@@ -20,7 +22,7 @@ from packaging.version import Version
 #: Host module -> versions that the plugin is known to work with.
 SUPPORTED = {
     'torch': '>=2.0,<3',
-    'mmengine': '>=0.10.4,<1',
+    'mmengine': '>=0.10.4,<0.11',
     'mmcv': '>=2.0.1,<3',
     'mmseg': '>=1.2.0,<2',
 }
@@ -106,7 +108,7 @@ def import_mmcv_ops() -> None:
             delattr(mmcv, '_ext')
 
 
-def _find_module(package: str) -> ModuleSpec | None:
+def _find_module(package: str) -> importlib.machinery.ModuleSpec | None:
     """Spec of the module that a distribution or module called ``package`` brings, or None.
 
     MMEngine asks for ``mmsegmentation`` where it means the module ``mmseg``, which forks bring as well.
@@ -161,8 +163,9 @@ def replace_pkg_resources() -> None:
 def allow_mmengine_checkpoints() -> None:
     """Let ``torch.load(weights_only=True)`` read what mmengine writes into a checkpoint.
 
-    From torch 2.6 on that mode is the default. A training checkpoint of mmengine holds its ``HistoryBuffer`` and
-    NumPy arrays, which are harmless data; naming them keeps the protection against everything else.
+    From torch 2.6 on that mode is the default, and from there on MMEngine is held to it. A training checkpoint of
+    mmengine holds its ``HistoryBuffer`` and NumPy arrays, which are harmless data; naming them keeps the protection
+    against everything else.
     """
     import numpy as np
     import torch
@@ -184,15 +187,52 @@ def allow_mmengine_checkpoints() -> None:
 
 
 def keep_loading_safe() -> None:
-    """Undo what ``onedl-mmengine`` does with a checkpoint that is not plain data: run it, after a warning.
+    """Let no loader of MMEngine run what a checkpoint brings along, see :func:`read_data_only`."""
+    importlib.import_module('mmengine.runner.checkpoint')
+    for name, module in list(sys.modules.items()):
+        if name.startswith('mmengine.') and name.rpartition('.')[2] in ('checkpoint', 'hub'):
+            read_data_only(module)
 
-    It also takes its own list of harmless names away after each load, and ours with it.
+
+def read_data_only(module: types.ModuleType) -> None:
+    """Make all that a module of MMEngine loads through torch go through ``torch.load(weights_only=True)``.
+
+    Three traps are mended: downloads ask for the unsafe mode, whatever torch's default is; MMEngine's main branch
+    (0.11, not released) does so in all its loaders; and ``onedl-mmengine`` runs a checkpoint that is not plain data
+    after a warning, and takes its own list of harmless names away after each load, and ours with it. Nobody but the
+    module sees a changed torch.
+
+    Args:
+        module (types.ModuleType): Changed in place.
     """
-    import torch
+    if 'torch' in vars(module):
+        module.torch = _TorchThatReadsData('torch')
+    if 'load_url' in vars(module):
+        module.load_url = _reading_data_only(inspect.unwrap(module.load_url))
+    if '_safe_torch_load' in vars(module):
+        module._safe_torch_load = module.torch.load
 
-    checkpoint = importlib.import_module('mmengine.runner.checkpoint')
-    if hasattr(checkpoint, '_safe_torch_load'):
-        checkpoint._safe_torch_load = torch.load
+
+class _TorchThatReadsData(types.ModuleType):
+    """Torch as it is, but for :meth:`load`."""
+
+    def __getattr__(self, name: str):
+        return getattr(importlib.import_module('torch'), name)
+
+    @property
+    def load(self) -> Callable:
+        """``torch.load``, which runs nothing whatever it is told."""
+        return _reading_data_only(importlib.import_module('torch').load)
+
+
+def _reading_data_only(function: Callable) -> Callable:
+    """``function`` with ``weights_only=True``, even where its caller says otherwise."""
+
+    @functools.wraps(function)
+    def read(*args, **kwargs):
+        return function(*args, **{**kwargs, 'weights_only': True})
+
+    return read
 
 
 def _statistic_of_history_buffer(owner: object, name: str) -> Callable:

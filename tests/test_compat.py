@@ -1,9 +1,15 @@
+import functools
 import importlib
+import inspect
 import os
+import pathlib
 import pickle
+import re
 import subprocess
 import sys
+import types
 
+import mmengine.runner.runner
 import mmengine.utils
 import mmseg
 import numpy as np
@@ -11,7 +17,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
-from mmengine.runner import load_checkpoint
+from mmengine.runner import Runner, checkpoint, load_checkpoint
 
 from csrm_plugin import compat
 
@@ -25,7 +31,14 @@ def test_installed_hosts_are_supported():
 
 @pytest.mark.parametrize(
     ('name', 'version'),
-    [('mmseg', '0.30.0'), ('mmseg', '2.0.0rc1'), ('mmcv', '1.7.0'), ('mmengine', '0.9.0'), ('torch', '1.13.1')],
+    [
+        ('mmseg', '0.30.0'),
+        ('mmseg', '2.0.0rc1'),
+        ('mmcv', '1.7.0'),
+        ('mmengine', '0.9.0'),
+        ('mmengine', '0.11.0rc0'),
+        ('torch', '1.13.1'),
+    ],
 )
 def test_versions_out_of_range_are_named_with_the_range(name, version):
     with pytest.raises(ImportError) as error:
@@ -147,6 +160,140 @@ def test_checkpoints_that_run_code_are_still_refused(payload, tmp_path):
         load_checkpoint(torch.nn.Linear(1, 1), str(path))
 
 
+class _WritesFile:
+    """Leaves a file where it is unpickled, which tells whether it was run."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), 'w')
+
+
+needs_safe_mode = pytest.mark.skipif(
+    torch.__version__ < '2.6', reason='torch knows no names for what a checkpoint may hold'
+)
+
+
+def main_branch():
+    """Stand-in for ``mmengine.runner.checkpoint`` of MMEngine's main branch (0.11, not released).
+
+    As far as loading goes, that is the module of 0.10.7 with ``weights_only=False`` in its four calls of
+    ``torch.load``: for local files, pavi, ceph (s3 and petrel), and the files that MMEngine keeps in its own folder.
+    """
+    text = pathlib.Path(checkpoint.__file__).read_text()
+    call = re.compile(r'torch\.load\((\w+), map_location=map_location\)')
+    text, count = call.subn(r'torch.load(\1, map_location=map_location, weights_only=False)', text)
+    if count == 0:
+        pytest.skip('this MMEngine is no 0.10 of the authors')
+    assert count == 4
+    module = types.ModuleType('mmengine.runner.checkpoint')
+    module.__file__ = checkpoint.__file__
+    exec(compile(text, checkpoint.__file__, 'exec'), vars(module))
+    return module
+
+
+@pytest.fixture(params=['installed', 'main branch'])
+def loaders(request):
+    """A module of loaders, as the package leaves it."""
+    if request.param == 'installed':
+        return checkpoint
+    module = main_branch()
+    compat.read_data_only(module)
+    return module
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """A checkpoint that is data, one that runs code, and the trace that the latter leaves if it does."""
+    trace = tmp_path / 'it_ran'
+    good = dict(state_dict=torch.nn.Linear(1, 1).state_dict(), message_hub=dict(loss=HistoryBuffer([1.0], [1])))
+    for name, content in (('good', good), ('bad', good | dict(payload=_WritesFile(trace)))):
+        folder = tmp_path / 'hub' / 'checkpoints'
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.save(content, folder / f'{name}.pth')
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    # What ceph and pavi would fetch.
+    store = types.SimpleNamespace(get=lambda name: (folder / os.path.basename(name)).read_bytes())
+    download = types.SimpleNamespace(
+        get=lambda name: types.SimpleNamespace(
+            name=name, download=lambda path: pathlib.Path(path).write_bytes((folder / name).read_bytes())
+        )
+    )
+    monkeypatch.setitem(sys.modules, 'pavi', types.SimpleNamespace(modelcloud=download))
+    return types.SimpleNamespace(folder=folder, trace=trace, store=store)
+
+
+def sources(files, name):
+    """One checkpoint by each of the ways to name it."""
+    return [
+        str(files.folder / f'{name}.pth'),
+        f'https://example.org/{name}.pth',  # it is in the cache, so nothing is fetched
+        f's3://bucket/{name}.pth',
+        f'pavi://{name}.pth',
+    ]
+
+
+@needs_safe_mode
+@pytest.mark.parametrize('index', range(4), ids=['local', 'http', 's3', 'pavi'])
+def test_no_loader_runs_what_is_in_a_checkpoint(loaders, files, index, monkeypatch):
+    monkeypatch.setattr(loaders, 'get_file_backend', lambda *args, **kwargs: files.store)
+    model = torch.nn.Linear(1, 1)
+    with pytest.raises(pickle.UnpicklingError):
+        loaders.load_checkpoint(model, sources(files, 'bad')[index])
+    assert not files.trace.exists()
+    loaded = loaders.load_checkpoint(model, sources(files, 'good')[index])
+    assert loaded['message_hub']['loss'].mean() == 1 and model.weight.equal(loaded['state_dict']['weight'])
+
+
+@needs_safe_mode
+def test_no_runner_runs_what_is_in_a_checkpoint(loaders, files, tmp_path, monkeypatch):
+    monkeypatch.setattr(mmengine.runner.runner, '_load_checkpoint', loaders._load_checkpoint)
+    monkeypatch.setattr(mmengine.runner.runner, '_load_checkpoint_to_model', loaders._load_checkpoint_to_model)
+    runner = Runner(model=torch.nn.Linear(1, 1), work_dir=str(tmp_path / 'run'), experiment_name=f'run_{id(loaders)}')
+    for load in (runner.load_checkpoint, runner.resume):
+        with pytest.raises(pickle.UnpicklingError):
+            load(str(files.folder / 'bad.pth'))
+    assert not files.trace.exists()
+    assert runner.load_checkpoint(str(files.folder / 'good.pth'))['message_hub']['loss'].mean() == 1
+
+
+@needs_safe_mode
+def test_the_stand_in_would_run_it_and_so_would_a_download(files, monkeypatch):
+    """Or the tests above would see nothing."""
+    module = main_branch()
+    monkeypatch.setattr(module, 'get_file_backend', lambda *args, **kwargs: files.store)
+    for source in sources(files, 'bad'):
+        if source.startswith('https'):  # as torch hands it to MMEngine
+            torch.hub.load_state_dict_from_url(source)
+        else:
+            module.load_checkpoint(torch.nn.Linear(1, 1), source)
+        assert files.trace.exists(), source
+        files.trace.unlink()
+
+
+@needs_safe_mode
+def test_the_fork_s_way_around_is_closed(files):
+    """``onedl-mmengine`` has a function of its own, which loads what is refused all the same."""
+    fork = types.ModuleType('mmengine.runner.checkpoint')
+    fork.torch, fork._safe_torch_load = torch, functools.partial(torch.load, weights_only=False)
+    compat.read_data_only(fork)
+    with pytest.raises(pickle.UnpicklingError):
+        fork._safe_torch_load(str(files.folder / 'bad.pth'), map_location='cpu', weights_only=False)
+    assert not files.trace.exists()
+
+
+@needs_safe_mode
+def test_only_mmengine_sees_another_torch(loaders):
+    assert torch.load is not loaders.torch.load and torch.load.__module__.startswith('torch')
+    assert loaders.torch.Tensor is torch.Tensor and loaders.torch.nn is torch.nn
+    with pytest.raises(AttributeError, match='surely_not_there'):
+        loaders.torch.surely_not_there  # noqa: B018
+
+
 def test_applying_twice_changes_nothing():
     compat.apply()
+    before = dict(vars(checkpoint))
     compat.apply()
+    assert vars(checkpoint).keys() == before.keys()
+    assert inspect.unwrap(checkpoint.load_url) is torch.hub.load_state_dict_from_url

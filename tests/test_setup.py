@@ -1,9 +1,12 @@
+import ast
+import inspect
 import re
 import subprocess
 import sys
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 import csrm_plugin
@@ -64,6 +67,39 @@ def test_tested_versions_are_in_range_of_what_setup_asks_for(metadata, pins):
         name = canonicalize_name(requirement.name)
         assert name in pins, f'{name} is not pinned in requirements.txt'
         assert requirement.specifier.contains(pins[name]), line
+
+
+def test_hosts_have_the_range_that_is_checked_at_import(metadata):
+    """Lower ends are the same; `mmcv-lite` of 2.2 is shut out by mmseg, the full `mmcv` may be newer."""
+    asked = {canonicalize_name(line.name): line.specifier for line in map(Requirement, metadata['install_requires'])}
+    for name in ('torch', 'mmengine', 'mmsegmentation'):
+        assert asked[name] == SpecifierSet(compat.SUPPORTED[HOSTS[name]])
+    assert asked['mmengine'].contains('0.10.7') and not asked['mmengine'].contains('0.11.0', prereleases=True)
+
+
+def test_every_file_is_written_for_the_oldest_python_asked_for(metadata, request):
+    """Which is the first that evaluates `int | None` in a signature, as the hints do everywhere."""
+    assert metadata['python_requires'] == '>=3.10'
+    for folder in ('csrm_plugin', 'tools', 'mmcfg'):
+        for path in (request.config.rootpath / folder).rglob('*.py'):
+            ast.parse(path.read_text(), str(path), feature_version=(3, 10))
+
+
+@pytest.mark.parametrize(('version', 'fits'), [('4.2.1', False), ('4.3.0', True), ('5.0.0', True), ('6.0.0', False)])
+def test_sweeps_take_the_versions_of_optuna_that_have_what_they_use(metadata, version, fits):
+    (line,) = [line for line in metadata['extras_require']['sweep'] if line.startswith('optuna')]
+    assert Requirement(line).specifier.contains(version) is fits
+
+
+def test_optuna_has_what_sweeps_use():
+    """What came last into Optuna: the journal in 4.0, the error in 4.3."""
+    from optuna import importance, samplers, storages
+    from optuna.exceptions import UpdateFinishedTrialError
+    from optuna.storages.journal import JournalFileBackend
+
+    assert {'file_path', 'lock_obj'} <= set(inspect.signature(JournalFileBackend).parameters)
+    assert issubclass(UpdateFinishedTrialError, RuntimeError)
+    assert storages.JournalStorage and samplers.GPSampler and importance.PedAnovaImportanceEvaluator
 
 
 def test_tested_versions_are_supported_at_import(pins):

@@ -3,6 +3,8 @@
 import argparse
 import ast
 import json
+from collections.abc import Sequence
+from typing import Any
 
 from mmengine.config import DictAction
 
@@ -17,7 +19,7 @@ class OptionsAction(DictAction):
     """
 
     @staticmethod
-    def parse_value(text):
+    def parse_value(text: str) -> Any:
         """Turn the text right of ``=`` into a value.
 
         Args:
@@ -46,7 +48,13 @@ class OptionsAction(DictAction):
         except AssertionError as error:
             raise ValueError(f'the brackets of `{text}` do not match') from error
 
-    def __call__(self, parser, namespace, values, option_string=None):
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Sequence[str],
+        option_string: str | None = None,
+    ) -> None:
         """Add ``values`` to the dict of options; a usage error if one is malformed."""
         options = dict(getattr(namespace, self.dest, None) or {})
         for item in values:
@@ -60,7 +68,7 @@ class OptionsAction(DictAction):
         setattr(namespace, self.dest, options)
 
 
-def add_config_arguments(parser, launcher=True):
+def add_config_arguments(parser: argparse.ArgumentParser, launcher: bool = True) -> argparse.ArgumentParser:
     """Add what every tool that reads a config takes: the config, options, working directory, launcher, debug.
 
     Args:

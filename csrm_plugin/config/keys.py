@@ -10,6 +10,8 @@ that is, the dotted name of the parameter to a callable whose parameters they ar
 
 import functools
 import inspect
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from mmengine import registry as mmengine_registry
@@ -117,7 +119,7 @@ DEFAULT_HOOKS = {'runtime_info', 'timer', 'sampler_seed', 'logger', 'param_sched
 DATALOADER_EXTRAS = {'dataset', 'num_batch_per_epoch', 'worker_init_fn'}
 
 
-def known_keys(path, merged, original):
+def known_keys(path: list[str], merged: dict, original: Any) -> set[str] | None:
     """Names that the dict at ``path`` may have.
 
     Args:
@@ -156,16 +158,21 @@ def known_keys(path, merged, original):
     return present | set(default) if default or (isinstance(original, dict) and original) else None
 
 
-def top_level_is_read(name):
+def top_level_is_read(name: str) -> bool:
     """Whether the host's Runner or a tool reads the top-level key ``name``, instead of only the config file itself."""
     return name in TOP_LEVEL or name in _parameters(Runner.__init__)[0]
 
 
-def find_classes(type_name):
+def takes(type_name: str | type | None, name: str) -> bool:
+    """Whether a class registered as ``type_name`` has a parameter called ``name``; False if nothing is."""
+    return any(name in _parameters(entry)[0] for entry in find_classes(type_name))
+
+
+def find_classes(type_name: str | type | None) -> list:
     """All classes and functions registered as ``type_name`` in MMSegmentation's and MMEngine's registries.
 
     Args:
-        type_name (str | type): As in a config, with or without the scope; classes are given back.
+        type_name (str | type, optional): As in a config, with or without the scope; classes are given back.
 
     Returns:
         list: Empty if there is none, for example because it is in a package that is not imported.
@@ -184,7 +191,7 @@ def find_classes(type_name):
 
 
 @functools.cache
-def _registries():
+def _registries() -> tuple[mmengine_registry.Registry, ...]:
     """Every registry of MMSegmentation and MMEngine, filled."""
     found = []
     for module in (mmseg_registry, mmengine_registry):
@@ -195,7 +202,7 @@ def _registries():
     return tuple(found)
 
 
-def _parameters(entry):
+def _parameters(entry: Callable) -> tuple[set[str], bool]:
     """Names that a class or function takes, and whether it takes any others.
 
     ``**kwargs`` of an ``__init__`` are followed to the base class that names them.
@@ -218,7 +225,7 @@ def _parameters(entry):
     return names, is_open
 
 
-def _signature(function):
+def _signature(function: Callable) -> tuple[set[str], bool]:
     """Parameter names of a function without ``self``, and whether it has ``**kwargs``."""
     try:
         parameters = inspect.signature(function).parameters.values()

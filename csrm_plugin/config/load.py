@@ -6,17 +6,20 @@ import logging
 import os
 import os.path as osp
 import re
+from collections.abc import Sequence
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.logging import print_log
 
 from csrm_plugin.config.keys import EVERYWHERE, known_keys, top_level_is_read
+from csrm_plugin.config.renamed import refuse_renamed, refuse_renamed_options
 from csrm_plugin.utils import MissingFileError, UserError
 
 _ENV_VARIABLE = re.compile(r'^`(\w+)` cannot be found in `os.environ`')
 
 
-def load_config(path, cfg_options=None):
+def load_config(path: str, cfg_options: dict | None = None) -> Config:
     """Read a config file and override it.
 
     Every key of ``cfg_options`` must be present in the config or be a parameter of the registered class (or of
@@ -33,15 +36,17 @@ def load_config(path, cfg_options=None):
 
     Raises:
         MissingFileError: If the file or one of its bases is not there.
-        UserError: If the file cannot be read or a key is unknown; the message names the nearest known one.
+        UserError: If the file cannot be read, or a key is unknown or has another name now; the message names the
+            nearest known one, or the new one.
     """
     cfg = _read_config(path)
+    refuse_renamed(cfg._cfg_dict, f'config `{path}`')
     if cfg_options:
         merge_options(cfg, cfg_options)
     return cfg
 
 
-def merge_options(cfg, cfg_options):
+def merge_options(cfg: Config, cfg_options: dict) -> None:
     """Override ``cfg`` in place after checking the keys.
 
     Args:
@@ -49,9 +54,10 @@ def merge_options(cfg, cfg_options):
         cfg_options (dict): See :func:`load_config`.
 
     Raises:
-        UserError: If a key is unknown or cannot be merged at its place.
+        UserError: If a key is unknown, has another name now, or cannot be merged at its place.
     """
     options = flatten(cfg_options)
+    refuse_renamed_options(options, cfg._cfg_dict)
     merged = _merged(cfg, options)
     for key in options:
         check_key(key, cfg, merged, options)
@@ -68,7 +74,7 @@ def merge_options(cfg, cfg_options):
     cfg._cfg_dict.update(merged)
 
 
-def flatten(options, prefix=''):
+def flatten(options: dict, prefix: str = '') -> dict:
     """Write nested dicts as dotted keys; empty dicts stay values.
 
     Example:
@@ -84,7 +90,7 @@ def flatten(options, prefix=''):
     return flat
 
 
-def check_key(key, cfg, merged, options):
+def check_key(key: str, cfg: Config, merged: dict, options: dict) -> None:
     """Raise unless something reads the setting ``key``.
 
     Args:
@@ -115,7 +121,7 @@ def check_key(key, cfg, merged, options):
         original = _child(original, part)
 
 
-def _read_config(path):
+def _read_config(path: str) -> Config:
     """``Config.fromfile`` with errors that name the file and the mend."""
     if not osp.isfile(path):
         near = _near_files(path)
@@ -136,7 +142,7 @@ def _read_config(path):
         raise UserError(f'config `{path}` cannot be read: {type(error).__name__}: {error}') from error
 
 
-def _near_files(path):
+def _near_files(path: str) -> list[str]:
     """Up to three existing configs whose names resemble ``path``: beside it, in ``mmcfg/`` here, in the project's."""
     project = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
     found = {}
@@ -152,7 +158,7 @@ def _near_files(path):
     return [found[name] for name in difflib.get_close_matches(stem, found, n=3, cutoff=0.6)]
 
 
-def _merged(cfg, options):
+def _merged(cfg: Config, options: dict) -> dict:
     """The config dict after the options, leaving ``cfg`` as it is."""
     options = dict(options)
     for key in list(options):
@@ -183,7 +189,7 @@ def _merged(cfg, options):
     return copy._cfg_dict
 
 
-def _check_index(key, parts, depth, elements):
+def _check_index(key: str, parts: list[str], depth: int, elements: Sequence) -> None:
     """Raise unless the part of ``key`` at ``depth`` is an index of the list ``elements``."""
     if not parts[depth].isdigit() or int(parts[depth]) >= len(elements):
         what = f'an index from 0 to {len(elements) - 1}' if elements else 'left out: there is nothing in it'
@@ -193,7 +199,7 @@ def _check_index(key, parts, depth, elements):
         )
 
 
-def _child(node, step):
+def _child(node: Any, step: str) -> Any:
     """The element of a dict or list, or None."""
     if isinstance(node, dict):
         return node.get(step)
@@ -202,7 +208,7 @@ def _child(node, step):
     return None
 
 
-def _unknown_key_message(key, parts, depth, known, cfg):
+def _unknown_key_message(key: str, parts: list[str], depth: int, known: set[str], cfg: Config) -> str:
     """The error for an unknown key, with the nearest known one."""
     read = {name: value for name, value in cfg._cfg_dict.items() if top_level_is_read(name)}
     present = _all_keys(read) | {f'randomness.{name}' for name in ('seed', 'deterministic')}
@@ -224,12 +230,12 @@ def _unknown_key_message(key, parts, depth, known, cfg):
     return f'unknown setting `{key}` in --cfg-options' + (f'; did you mean `{near[0]}`?' if near else '')
 
 
-def _last(key):
+def _last(key: str) -> str:
     """The last part of a dotted key."""
     return key.rsplit('.', 1)[-1]
 
 
-def _all_keys(node, prefix=''):
+def _all_keys(node: Any, prefix: str = '') -> set[str]:
     """Every dotted key below ``node``."""
     if isinstance(node, dict):
         items = node.items()

@@ -11,6 +11,7 @@ import os.path as osp
 import platform
 import subprocess
 import sys
+from collections.abc import Iterable
 from importlib import metadata
 
 from mmengine.config import Config
@@ -83,7 +84,7 @@ _PACKAGE_FOLDER = osp.dirname(osp.dirname(osp.abspath(__file__)))
 _CHUNK = 1 << 20  # bytes read at a time
 
 
-def config_settings(cfg) -> dict:
+def config_settings(cfg: Config | dict) -> dict:
     """Every setting of a config that can change a result, flat.
 
     Left out is what :data:`WITHOUT_EFFECT` and :data:`NAMES_WITHOUT_EFFECT` list. A local file of weights is given by
@@ -107,7 +108,7 @@ def config_settings(cfg) -> dict:
     return {key: _identified(key, value) for key, value in sorted(flat.items())}
 
 
-def config_sources(cfg) -> dict:
+def config_sources(cfg: Config) -> dict[str, str]:
     """Where a config reads from, flat: what :func:`config_settings` leaves out although it can change a result.
 
     Args:
@@ -129,7 +130,7 @@ def config_hash(settings: dict) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def code_hash(packages=None) -> str:
+def code_hash(packages: Iterable[str] | None = None) -> str:
     """SHA-256, in hex, over names and contents of the Python files of ``csrm_plugin``.
 
     Args:
@@ -152,7 +153,7 @@ def code_hash(packages=None) -> str:
     return digest.hexdigest()
 
 
-def file_hash(path) -> str:
+def file_hash(path: str) -> str:
     """SHA-256 of the content of a file, in hex.
 
     Raises:
@@ -178,7 +179,7 @@ def versions() -> dict:
     return found
 
 
-def git_revision(folder=None) -> dict | None:
+def git_revision(folder: str | None = None) -> dict | None:
     """Revision of the code, where it comes from a git checkout.
 
     Args:

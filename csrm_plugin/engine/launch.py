@@ -5,12 +5,13 @@ import os
 
 import torch
 import torch.distributed as dist
+from mmengine.config import Config
 from mmengine.logging import print_log
 
 from csrm_plugin.utils import UserError
 
 
-def prepare_distributed(cfg, launcher='none'):
+def prepare_distributed(cfg: Config, launcher: str = 'none') -> int:
     """Set the launcher, and get a run on CPUs ready that MMEngine's own launcher cannot start.
 
     MMEngine calls ``torch.cuda.set_device`` on every rank and gives it to the model wrapper as its device. Without
@@ -50,7 +51,7 @@ def prepare_distributed(cfg, launcher='none'):
     return world_size
 
 
-def _start_on_cpus(cfg, launcher):
+def _start_on_cpus(cfg: Config, launcher: str) -> None:
     """Start the gloo group, and choose a model wrapper that needs no GPU."""
     if launcher != 'pytorch':
         raise UserError(f'--launcher {launcher} needs CUDA; on CPUs use torchrun and --launcher pytorch')
@@ -64,7 +65,7 @@ def _start_on_cpus(cfg, launcher):
     )
 
 
-def _forget_ranks(cfg):
+def _forget_ranks(cfg: Config) -> None:
     """Take ``randomness.diff_rank_seed`` back where there is one process only.
 
     There it changes nothing but this: MMEngine then shuffles the pictures by a number drawn from NumPy instead of by
@@ -74,7 +75,7 @@ def _forget_ranks(cfg):
         cfg.randomness.diff_rank_seed = False
 
 
-def set_global_batch(cfg, world_size=1, cfg_options=None):
+def set_global_batch(cfg: Config, world_size: int = 1, cfg_options: dict | None = None) -> tuple[int, int] | None:
     """Make every update see ``cfg.global_batch_size`` pictures, however many processes there are.
 
     ``train_dataloader.batch_size`` becomes global batch / (processes x accumulation). The accumulation is the
@@ -124,7 +125,7 @@ def set_global_batch(cfg, world_size=1, cfg_options=None):
     return share // steps, steps
 
 
-def _accumulation(share, cfg, options):
+def _accumulation(share: int, cfg: Config, options: dict) -> int:
     """Steps per update for ``share`` pictures per process."""
     if 'optim_wrapper.accumulative_counts' in options:
         steps = cfg.optim_wrapper.accumulative_counts
@@ -140,7 +141,7 @@ def _accumulation(share, cfg, options):
     return next(steps for steps in range(1, share + 1) if share % steps == 0 and share // steps <= limit)
 
 
-def _world_size(launcher):
+def _world_size(launcher: str) -> int:
     """Number of processes as the launcher's environment states it; MMEngine has not started the group yet."""
     variable = {'pytorch': 'WORLD_SIZE', 'slurm': 'SLURM_NTASKS', 'mpi': 'OMPI_COMM_WORLD_SIZE'}[launcher]
     if variable not in os.environ:

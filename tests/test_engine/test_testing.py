@@ -87,7 +87,7 @@ def test_a_test_needs_no_part_of_the_training(root, demo_options, checkpoint_of,
     cfg = prepare_testing(config, str(tmp_path / 'lean.pth'), options, work_dir=str(tmp_path / 'work'), tta=tta)
     assert run_test(cfg)['cls/mAP'] > 0
     model = testing.unwrap(built[0])
-    assert model.bank.capacity == 1 and model.refinement is None
+    assert model.bank.capacity == 1 and model.labeler.refinement is None
     weight = model.teacher.decode_head.conv_seg.weight
     assert weight.cpu().equal(state['teacher.decode_head.conv_seg.weight'])
     assert not [line for line in logged if 'bank.' in line and 'do not match' in line]

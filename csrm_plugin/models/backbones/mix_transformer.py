@@ -83,7 +83,7 @@ def attention_logits(block: nn.Module, x: Tensor) -> Tensor:
     width = attention.embed_dim
     bias = None if attention.in_proj_bias is None else attention.in_proj_bias[: 2 * width]
     with torch.autocast(x.device.type, enabled=False):  # sums of products overflow in float16
-        both = torch.nn.functional.linear(block.norm1(x.float()), attention.in_proj_weight[: 2 * width], bias)
+        both = nn.functional.linear(block.norm1(x.float()), attention.in_proj_weight[: 2 * width], bias)
         # (B, heads, n, D)
         query, key = (part.unflatten(2, (attention.num_heads, -1)).transpose(1, 2) for part in both.chunk(2, dim=2))
         return query @ key.transpose(2, 3) / attention.head_dim**0.5

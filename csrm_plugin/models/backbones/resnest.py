@@ -49,7 +49,7 @@ class WSSSResNeSt(ResNeSt):
             stem_channels = 64 if depth == 50 else 128
         super().__init__(depth=depth, stem_channels=stem_channels, contract_dilation=contract_dilation, **kwargs)
 
-    def make_res_layer(self, **kwargs) -> nn.Module:
+    def make_res_layer(self, **kwargs) -> nn.Sequential:
         """Make a stage; see the class for the pooling that a dilated one keeps.
 
         Args:

@@ -93,14 +93,16 @@ class _Normalize(torch.autograd.Function):
     """(x - mean) / sqrt(var + eps) * weight + bias, where mean and variance depend on the x of every process."""
 
     @staticmethod
-    def forward(ctx, x, weight, bias, mean, var, count, eps):
+    def forward(
+        ctx, x: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor, var: Tensor, count: float, eps: float
+    ) -> Tensor:
         ctx.save_for_backward(x, weight, mean, torch.rsqrt(var + eps))
         ctx.count = count
         return nn.functional.batch_norm(x, mean, var, weight, bias, training=False, eps=eps)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, scale = ctx.saved_tensors
         dims, dtype = _all_but_channels(x), mean.dtype
         shape = [1, -1, *[1] * (x.dim() - 2)]

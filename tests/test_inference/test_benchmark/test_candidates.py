@@ -39,4 +39,4 @@ def test_a_network_to_compare_needs_nothing_of_the_training(root, monkeypatch):
     monkeypatch.setitem(sys.modules, 'pydensecrf', None)
     config = str(root / 'mmcfg' / 'csrm_voc_released.py')
     model = build_model(read_any_config(config), config, 3)
-    assert model.bank.capacity == 1 and model.refinement is None
+    assert model.bank.capacity == 1 and model.labeler.refinement is None
