@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -19,6 +18,7 @@ from csrm_plugin.engine.training import prepare_training, run_training
 from csrm_plugin.refine import refinement_title
 from csrm_plugin.utils import UserError, write_json
 from csrm_plugin.utils.label_sources import describe_source
+from csrm_plugin.utils.pictures import read_rgb
 from csrm_plugin.visualization import Panel, draw_sheet, overlay_cams, overlay_labels, save_picture
 
 SPLITS = ('train', 'val')
@@ -263,7 +263,7 @@ def demo_sheet(classifier, csrm) -> np.ndarray:
 
 def _sheet_row(before, after, csrm, metainfo):
     """Panels of one picture, from the data samples of both models."""
-    picture = np.array(Image.open(after.img_path).convert('RGB'))
+    picture = read_rgb(after.img_path)
     labels = after.gt_image_labels.multi_hot[None].cpu()
     palette = metainfo['palette']
     cams = [F.normalize_cam(sample.cam_logits.data[None].cpu(), labels=labels) for sample in (before, after)]

@@ -1,6 +1,5 @@
 """Draw what a model really learns from: training batches after the pipeline, with what the model makes of them."""
 
-import contextlib
 import itertools
 import logging
 import os
@@ -8,16 +7,21 @@ import os.path as osp
 
 import numpy as np
 import torch
-from mmengine.logging import MMLogger, print_log
+from mmengine.config import Config
+from mmengine.logging import print_log
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, load_checkpoint, set_random_seed
 from mmseg.registry import MODELS
+from torch.utils.data import DataLoader
 
 from csrm_plugin import functional as F
 from csrm_plugin.config.load import load_config
 from csrm_plugin.engine.training import check_load_from, set_work_dir
+from csrm_plugin.models.checkpoints.prediction import keep_training_state
 from csrm_plugin.models.segmentors import WSSSSegmentor
 from csrm_plugin.utils import UserError
+from csrm_plugin.utils.pictures import picture_id
+from csrm_plugin.utils.quiet import quiet
 from csrm_plugin.visualization import (
     Panel,
     draw_row,
@@ -33,7 +37,13 @@ PANEL_WIDTH, SHEET_PANEL_WIDTH = 384, 256
 SHEET_ROWS = 12
 
 
-def browse(config, checkpoint=None, out_dir=None, count=8, cfg_options=None) -> list[str]:
+def browse(
+    config: str,
+    checkpoint: str | None = None,
+    out_dir: str | None = None,
+    count: int = 8,
+    cfg_options: dict | None = None,
+) -> list[str]:
     """Draw training pictures: one PNG per picture, and ``contact_sheet.png`` with the first of them.
 
     Args:
@@ -75,7 +85,7 @@ def browse(config, checkpoint=None, out_dir=None, count=8, cfg_options=None) -> 
     return paths
 
 
-def _build(cfg):
+def _build(cfg: Config) -> tuple[DataLoader, WSSSSegmentor]:
     """Loader and model (on the CPU, with the weights of ``cfg.load_from`` if any)."""
     loader_cfg = cfg.train_dataloader.copy()
     loader_cfg.update(num_workers=0, persistent_workers=False)
@@ -87,23 +97,12 @@ def _build(cfg):
         raise UserError(
             f'`{type(model).__name__}` cannot be browsed: only models that learn from image-level labels can'
         )
-    with _quiet():
+    keep_training_state(model)  # of a memory bank nothing is drawn
+    with quiet():
         model.init_weights()
         if cfg.load_from:
             load_checkpoint(model, cfg.load_from, map_location='cpu', logger='current')
     return loader, model.eval()
-
-
-@contextlib.contextmanager
-def _quiet():
-    """Let only warnings through: MMEngine logs how each parameter was initialised."""
-    logger = MMLogger.get_current_instance()
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 @torch.no_grad()
@@ -120,7 +119,7 @@ def _rows(loader, model, metainfo, has_weights):
             warned = True
         rows = _view_rows(model, view, inputs, data_samples, metainfo, has_weights)
         for sample, row in zip(data_samples, rows):
-            yield str(sample.metainfo.get('img_id', osp.basename(sample.metainfo['img_path']))), row
+            yield picture_id(sample), row
 
 
 def _view_rows(model, view, inputs, data_samples, metainfo, has_weights):

@@ -105,7 +105,7 @@ def archive_folder(competition: str = 'comp6') -> str:
     return f'results/VOC2012/Segmentation/{competition}_test_cls'
 
 
-def split_note(split_file) -> str | None:
+def split_note(split_file: str) -> str | None:
     """A sentence where the split cannot be the whole test split, judging by its length; None where it may be."""
     count = len(_read_ids(split_file))
     if count == TEST_PICTURES:
@@ -116,7 +116,9 @@ def split_note(split_file) -> str | None:
     )
 
 
-def export_voc(pred_dir, split_file, out, pictures=None, competition: str = 'comp6') -> dict:
+def export_voc(
+    pred_dir: str, split_file: str, out: str, pictures: str | None = None, competition: str = 'comp6'
+) -> dict:
     """Write the archive for the evaluation server, once every label map is known to be right.
 
     All label maps are written anew as 8-bit indexed PNG with VOC's palette, and equal label maps give equal bytes.
@@ -172,7 +174,7 @@ def export_voc(pred_dir, split_file, out, pictures=None, competition: str = 'com
     )
 
 
-def check_archive(path, split_file, pictures=None, competition: str = 'comp6') -> list[str]:
+def check_archive(path: str, split_file: str, pictures: str | None = None, competition: str = 'comp6') -> list[str]:
     """Say what the evaluation server would reject.
 
     Args:

@@ -23,7 +23,7 @@ def own_times(row: dict) -> dict:
     return {f'val/{key}' if key in TIMES else key: value for key, value in row.items()}
 
 
-def as_number(value) -> float | int | bool | None:
+def as_number(value: object) -> float | int | bool | None:
     """A number, or an array or tensor with a single element, as a plain number; None for anything else."""
     if isinstance(value, (torch.Tensor, np.ndarray, np.generic)):
         value = value.item() if (value.numel() if isinstance(value, torch.Tensor) else value.size) == 1 else None

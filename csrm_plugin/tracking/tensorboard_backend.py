@@ -1,13 +1,19 @@
 """TensorBoard as a backend of MMEngine's visualizer."""
 
 import os
+from typing import TYPE_CHECKING
 
+import numpy as np
+from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 from mmengine.registry import VISBACKENDS
 from mmengine.visualization import TensorboardVisBackend
 
 from csrm_plugin.tracking.scalars import as_number, own_times
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 
 @VISBACKENDS.register_module()
@@ -20,25 +26,25 @@ class OptionalTensorboardBackend(TensorboardVisBackend):
         save_dir (str): Folder of the event files.
     """
 
-    def __init__(self, save_dir: str):
+    def __init__(self, save_dir: str) -> None:
         super().__init__(save_dir)
         self._config, self._tensorboard, self._off = None, None, False
 
     @property
-    def experiment(self):
+    def experiment(self) -> 'SummaryWriter | None':
         """The ``SummaryWriter``; None where nothing is written."""
         return self._tensorboard if self._begin() else None
 
-    def add_config(self, config, **kwargs) -> None:
+    def add_config(self, config: Config, **kwargs) -> None:
         """Keep the config until there is something to write."""
         self._config, self._off = config, False
 
-    def add_image(self, name: str, image, step: int = 0, **kwargs) -> None:
+    def add_image(self, name: str, image: np.ndarray, step: int = 0, **kwargs) -> None:
         """Write a picture (H, W, 3), uint8, RGB, at an iteration."""
         if self._begin():
             self._tensorboard.add_image(name, image, step, dataformats='HWC')
 
-    def add_scalar(self, name: str, value, step: int = 0, **kwargs) -> None:
+    def add_scalar(self, name: str, value: object, step: int = 0, **kwargs) -> None:
         """Write a number at an iteration; anything else is left out."""
         number = as_number(value)
         if number is not None and self._begin():

@@ -4,9 +4,10 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 
 
-def exit_on_sigterm():
+def exit_on_sigterm() -> Callable[[], None]:
     """Turn SIGTERM, by which clusters and agents end a run, into ``sys.exit(143)``; by itself it ends the process cold.
 
     Then what still waits to be written is written. A handler that somebody else has set stays.

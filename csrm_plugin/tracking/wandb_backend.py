@@ -18,9 +18,7 @@ from csrm_plugin.tracking.wandb_options import InitOptions
 from csrm_plugin.tracking.wandb_run import OpenRun
 from csrm_plugin.tracking.wandb_start import import_client, open_run, tell_where
 from csrm_plugin.tracking.wandb_voice import Voice
-from csrm_plugin.utils import UserError
-
-UNCERTAIN = 255
+from csrm_plugin.utils import IGNORE_INDEX, UserError
 
 
 @VISBACKENDS.register_module()
@@ -58,7 +56,7 @@ class WSSSWandbBackend(WandbVisBackend):
         upload_code: bool = True,
         artifact: str | None = None,
         define_metric_cfg: dict | list | None = None,
-    ):
+    ) -> None:
         super().__init__(save_dir, init_kwargs=dict(init_kwargs or {}), define_metric_cfg=define_metric_cfg)
         self._options = InitOptions(self._init_kwargs)
         if artifact is not None and artifact not in ARTIFACTS:
@@ -139,7 +137,7 @@ class WSSSWandbBackend(WandbVisBackend):
         """
         if not self._takes(name, step):
             return
-        labels = {**dict(enumerate(classes)), UNCERTAIN: 'uncertain'}
+        labels = {**dict(enumerate(classes)), IGNORE_INDEX: 'uncertain'}
         overlays = {
             key.replace(' ', '_'): {'mask_data': np.asarray(mask, dtype=np.uint8), 'class_labels': labels}
             for key, mask in masks.items()

@@ -38,17 +38,17 @@ class RunNote:
     step: int = -1
     parts: list = field(default_factory=list)
 
-    def save(self, work_dir) -> None:
+    def save(self, work_dir: str) -> None:
         """Write it, by renaming a finished file."""
         write_json(osp.join(work_dir, RUN_FILE), asdict(self))
 
-    def add_part(self, work_dir, folder, mode) -> None:
+    def add_part(self, work_dir: str, folder: str, mode: str) -> None:
         """Note a start."""
         inside = osp.relpath(folder, work_dir)
         place = osp.abspath(folder) if inside.startswith(os.pardir) else inside
         self.parts.append({'folder': place, 'mode': mode, 'ended': False})
 
-    def not_sent(self, work_dir) -> list[str]:
+    def not_sent(self, work_dir: str) -> list[str]:
         """Folders of the offline parts that `wandb sync` has not sent, in their order."""
         parts = [part for part in self.parts if part['mode'] == 'offline']
         return [osp.join(work_dir, part['folder']) for part in parts if not _was_sent(work_dir, part)]
@@ -66,7 +66,7 @@ def _was_sent(work_dir, part):
     return any(name.endswith(ends) for name in names)
 
 
-def read_note(work_dir) -> RunNote | None:
+def read_note(work_dir: str) -> RunNote | None:
     """The note in a work directory; None without one. One that is broken counts as none, and the log says so."""
     path = osp.join(work_dir, RUN_FILE)
     if not osp.isfile(path):
@@ -81,7 +81,7 @@ def read_note(work_dir) -> RunNote | None:
         return None
 
 
-def code_files(root=_ROOT) -> list[str]:
+def code_files(root: str | os.PathLike = _ROOT) -> list[str]:
     """The project's own code: paths relative to its folder, sorted.
 
     Where the package is installed without its surroundings, the folders beside it are somebody else's.
@@ -98,7 +98,7 @@ def code_files(root=_ROOT) -> list[str]:
     return sorted(found)
 
 
-def copy_code(target, root=_ROOT) -> int:
+def copy_code(target: str | os.PathLike, root: str | os.PathLike = _ROOT) -> int:
     """Copy :func:`code_files` into a folder; gives their number."""
     files = code_files(root)
     for name in files:

@@ -1,14 +1,20 @@
 """Curves of a score over a setting. No display is needed."""
 
+import os
 import os.path as osp
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from csrm_plugin.utils import UserError, atomic_write
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 #: Endings of pictures that can be written.
 PLOT_FORMATS = ('.png', '.pdf', '.svg')
 
 
-def require_plot_format(path, setting: str) -> None:
+def require_plot_format(path: str | os.PathLike, setting: str) -> None:
     """Refuse an ending that no picture can be written in.
 
     Args:
@@ -22,7 +28,9 @@ def require_plot_format(path, setting: str) -> None:
         raise UserError(f'{setting}: `{path}` must end in one of {", ".join(PLOT_FORMATS)}')
 
 
-def threshold_figure(curve, best=None, fixed=None, title: str = ''):
+def threshold_figure(
+    curve: Sequence[dict], best: dict | None = None, fixed: dict | None = None, title: str = ''
+) -> 'Figure':
     """Draw mIoU over the background threshold, as Figure 2 of CSRM (VISAPP 2025) has it.
 
     Args:
@@ -64,7 +72,13 @@ def threshold_figure(curve, best=None, fixed=None, title: str = ''):
     return figure
 
 
-def save_threshold_curve(path, curve, best=None, fixed=None, title: str = '') -> None:
+def save_threshold_curve(
+    path: str | os.PathLike,
+    curve: Sequence[dict],
+    best: dict | None = None,
+    fixed: dict | None = None,
+    title: str = '',
+) -> None:
     """Write :func:`threshold_figure`, by renaming a finished file.
 
     Args:

@@ -3,14 +3,20 @@
 Legend of shapes: H, W pixels, C image classes, K = C + 1 segmentation classes with the background first.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
+
+from csrm_plugin.utils import IGNORE_INDEX
 
 #: Width of the stripes that stand for 255 (uncertain), in pixels of the picture.
 STRIPE = 3
 STRIPE_COLOURS = ((96, 96, 96), (176, 176, 176))
 
 
-def overlay_labels(image, labels, palette, opacity: float = 0.65) -> np.ndarray:
+def overlay_labels(
+    image: np.ndarray, labels: np.ndarray, palette: Sequence[Sequence[int]], opacity: float = 0.65
+) -> np.ndarray:
     """Draw a label map over its picture.
 
     Foreground is tinted in the colour of its class and outlined in white, the background (0) is dimmed, and 255
@@ -27,7 +33,7 @@ def overlay_labels(image, labels, palette, opacity: float = 0.65) -> np.ndarray:
     """
     image, labels, palette = np.asarray(image), np.asarray(labels), np.asarray(palette, dtype=float)
     _check_size(image, labels.shape)
-    uncertain = labels == 255
+    uncertain = labels == IGNORE_INDEX
     colours = palette[np.where(uncertain, 0, labels)]
     drawn = _blend(_grey(image), colours, opacity)
     background = labels == 0
@@ -37,7 +43,7 @@ def overlay_labels(image, labels, palette, opacity: float = 0.65) -> np.ndarray:
     return drawn.round().astype(np.uint8)
 
 
-def overlay_cams(image, probs, palette) -> np.ndarray:
+def overlay_cams(image: np.ndarray, probs: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
     """Draw class activation maps over a grey picture: at each position the strongest class, by its strength.
 
     Args:
@@ -59,7 +65,7 @@ def overlay_cams(image, probs, palette) -> np.ndarray:
     )
 
 
-def tile_lines(image, tiles: int) -> np.ndarray:
+def tile_lines(image: np.ndarray, tiles: int) -> np.ndarray:
     """Mark the borders of the ``tiles`` x ``tiles`` grid that Puzzle-CAM cuts (H, W, 3), uint8, RGB, into."""
     drawn = np.array(image)
     height, width = drawn.shape[:2]
@@ -92,7 +98,7 @@ def _outline(labels):
     edge[:, 1:] |= labels[:, 1:] != labels[:, :-1]
     edge[:-1] |= labels[1:] != labels[:-1]
     edge[:, :-1] |= labels[:, 1:] != labels[:, :-1]
-    return edge & (labels > 0) & (labels != 255)
+    return edge & (labels > 0) & (labels != IGNORE_INDEX)
 
 
 def _check_size(image, size):

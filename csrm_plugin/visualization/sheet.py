@@ -1,5 +1,7 @@
 """Panels with captions, put together in rows and sheets. No display is needed."""
 
+import os
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +28,7 @@ class Panel(NamedTuple):
     caption: str = ''
 
 
-def draw_row(panels, width: int = 256) -> np.ndarray:
+def draw_row(panels: Sequence[Panel], width: int = 256) -> np.ndarray:
     """Put panels side by side.
 
     Args:
@@ -41,7 +43,9 @@ def draw_row(panels, width: int = 256) -> np.ndarray:
     return np.asarray(_stack([_draw_panel(panel, width) for panel in panels], horizontal=True))
 
 
-def draw_sheet(rows, title: str = '', legend=(), width: int = 256) -> np.ndarray:
+def draw_sheet(
+    rows: Sequence[Sequence[Panel]], title: str = '', legend: Sequence[tuple] = (), width: int = 256
+) -> np.ndarray:
     """Put rows of panels below each other, with a title and a legend of colours above.
 
     Args:
@@ -64,7 +68,7 @@ def draw_sheet(rows, title: str = '', legend=(), width: int = 256) -> np.ndarray
     return np.asarray(_stack(parts, horizontal=False, margin=0))
 
 
-def save_picture(path, picture) -> None:
+def save_picture(path: str | os.PathLike, picture: np.ndarray) -> None:
     """Write (H, W, 3), uint8, RGB, by renaming a finished file."""
     with atomic_write(path) as temporary:
         Image.fromarray(picture).save(temporary)

@@ -1,3 +1,5 @@
+import gc
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -68,3 +70,12 @@ def test_a_folder_belongs_to_one_setting(tmp_path):
     (tmp_path / 'labels.json').write_text('{"a": ')
     with pytest.raises(UserError, match='is no JSON'):
         read_manifest(tmp_path)
+
+
+def test_no_listing_of_the_folder_is_left_open(tmp_path, recwarn):
+    for index in range(3):
+        (tmp_path / f'{index}.png').write_bytes(b'x')
+    with pytest.raises(UserError, match='holds PNG files, but no'):
+        claim_folder(tmp_path, dict(settings={}))
+    gc.collect()
+    assert not [warning for warning in recwarn if warning.category is ResourceWarning]

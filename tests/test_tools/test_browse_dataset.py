@@ -63,6 +63,18 @@ def test_classifier_with_checkpoint_shows_cams(tool, root, tmp_path, options):
         picture.unlink()
 
 
+@pytest.mark.parametrize('capacity', [None, 3])
+def test_what_a_checkpoint_holds_of_the_bank_does_not_matter(tool, checkpoint_of, tmp_path, capacity, logged):
+    content = torch.load(checkpoint_of('csrm_demo'), weights_only=True)
+    state = {name: value for name, value in content['state_dict'].items() if not name.startswith('bank.')}
+    if capacity is not None:
+        state |= {f'bank.{name}': torch.zeros(7, capacity, 2) for name in ('features', 'pushed_at')}
+    torch.save(dict(state_dict=state), tmp_path / 'weights.pth')
+    status, _, err = tool('csrm_demo.py', '--count', 1, '--checkpoint', tmp_path / 'weights.pth')
+    assert status == 0, err
+    assert not [line for line in logged if 'bank' in line]
+
+
 def test_at_most_one_epoch_is_drawn(tool, tmp_path):
     status, out, _ = tool('cam_demo.py', '--count', 99)
     assert status == 0 and '8 pictures' in out and len(list(tmp_path.glob('0*.png'))) == 8

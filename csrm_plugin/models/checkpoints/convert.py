@@ -18,9 +18,11 @@ kind          key names
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from csrm_plugin.models.checkpoints import names as mit_names
 from csrm_plugin.utils import UserError
@@ -99,7 +101,7 @@ class Conversion:
     num_classes: int | None = None
     norm: str | None = None
 
-    def groups(self):
+    def groups(self) -> list[tuple[str, int, str]]:
         """Count the keys by what became of them.
 
         Returns:
@@ -115,7 +117,7 @@ class Conversion:
         return [(name, len(examples), examples[0]) for name, examples in groups.items()]
 
 
-def detect_kind(state_dict):
+def detect_kind(state_dict: Mapping[str, Tensor]) -> str:
     """Tell the kind of a checkpoint by its key names.
 
     Args:
@@ -158,7 +160,9 @@ def detect_kind(state_dict):
     )
 
 
-def convert(state_dict, kind='auto', depth=None, heads=True):
+def convert(
+    state_dict: Mapping[str, Tensor], kind: str = 'auto', depth: int | None = None, heads: bool = True
+) -> Conversion:
     """Map a published checkpoint to our key names.
 
     The published CSRM decoder has dense 3x3 convolutions where the host's ``DepthwiseSeparableASPPHead`` has
@@ -221,7 +225,7 @@ def convert(state_dict, kind='auto', depth=None, heads=True):
     return result
 
 
-def to_original(state_dict, kind):
+def to_original(state_dict: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:
     """Map our key names back to published ones; the other direction of :func:`convert`.
 
     Args:

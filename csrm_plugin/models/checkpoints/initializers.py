@@ -14,7 +14,7 @@ from mmengine.dist import broadcast, broadcast_object_list, get_dist_info
 from mmengine.logging import print_log
 from mmengine.model import BaseModule, initialize, update_init_info
 from mmengine.registry import WEIGHT_INITIALIZERS
-from torch import hub
+from torch import hub, nn
 
 from csrm_plugin.models.checkpoints.convert import convert, detect_kind
 from csrm_plugin.models.checkpoints.io import read_checkpoint, unwrap_state_dict
@@ -59,12 +59,12 @@ class OptionalPretrained:
         hint (str): The variable or setting that names the file, for the messages.
     """
 
-    def __init__(self, checkpoint, prefix=None, hint=''):
+    def __init__(self, checkpoint: str | None, prefix: str | None = None, hint: str = '') -> None:
         self.checkpoint = '' if checkpoint is None else str(checkpoint).strip()
         self.prefix = f'{prefix.rstrip(".")}.' if prefix else ''
         self.setting = hint or 'init_cfg.checkpoint'
 
-    def __call__(self, module):
+    def __call__(self, module: nn.Module) -> None:
         """Initialise ``module``.
 
         Args:

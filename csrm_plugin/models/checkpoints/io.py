@@ -2,9 +2,10 @@
 
 import os
 import pickle
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from csrm_plugin.utils import MissingFileError, UserError
 
@@ -12,7 +13,7 @@ from csrm_plugin.utils import MissingFileError, UserError
 _CONTAINERS = ('state_dict', 'teacher', 'ema', 'model_state_dict', 'model_state', 'model', 'network', 'net', 'student')
 
 
-def read_checkpoint(path, unsafe=False, setting=''):
+def read_checkpoint(path: str | os.PathLike, unsafe: bool = False, setting: str = '') -> Any:
     """Read a file written by ``torch.save`` onto the CPU.
 
     Args:
@@ -56,7 +57,7 @@ def read_checkpoint(path, unsafe=False, setting=''):
         ) from error
 
 
-def unwrap_state_dict(checkpoint):
+def unwrap_state_dict(checkpoint: Any) -> dict[str, Tensor]:
     """Find the tensors in what a checkpoint file holds.
 
     Takes off wrappers (``{'state_dict': ...}``, ``{'teacher': ..., 'student': ...}``; of the latter the teacher is

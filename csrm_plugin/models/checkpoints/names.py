@@ -7,8 +7,10 @@ part are 1x1 convolutions here.
 """
 
 import re
+from collections.abc import Container, Mapping
 
 import torch
+from torch import Tensor
 
 #: Where a transformer may be: alone, in a SegFormer, in a weakly supervised network.
 PREFIXES = ('', 'backbone.', 'encoder.')
@@ -30,13 +32,15 @@ _STAGE = {'patch_embed{}.proj.': '0.projection.', 'patch_embed{}.norm.': '0.norm
 _BLOCK_KEY = re.compile(r'block(\d+)\.(\d+)\.(.+)')
 
 
-def find_prefix(keys) -> str | None:
+def find_prefix(keys: Container[str]) -> str | None:
     """The prefix of a MiT with its original names among ``keys``; None if there is none."""
     wanted = 'patch_embed1.proj.weight', 'block1.0.attn.q.weight', 'block1.0.attn.kv.weight'
     return next((prefix for prefix in PREFIXES if all(prefix + name in keys for name in wanted)), None)
 
 
-def rename(state_dict, prefix=''):
+def rename(
+    state_dict: Mapping[str, Tensor], prefix: str = ''
+) -> tuple[dict[str, Tensor], dict[str, str], dict[str, str]]:
     """Map a MiT with its original names to the host's.
 
     Args:

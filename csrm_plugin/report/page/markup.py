@@ -17,7 +17,7 @@ class Html(str):
 class Ids:
     """Gives ids that are unique in one page, the same each time that the page is built."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._numbers = itertools.count(1)
 
     def __call__(self, prefix: str) -> str:

@@ -55,7 +55,7 @@ def run_variable(index: int) -> str:
     return f'run-{index % len(RUN_COLOURS)}'
 
 
-def run_dash(index: int):
+def run_dash(index: int) -> str | tuple:
     """Dash of a run. After six runs the colours begin again, with other dashes."""
     return DASHES[(index + index // len(RUN_COLOURS)) % len(DASHES)]
 

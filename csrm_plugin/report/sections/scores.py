@@ -24,7 +24,7 @@ class Figure(NamedTuple):
         metric (str): Our name of the score.
         scores (dict[str, float]): Percent, by split.
         source (str): The table.
-        note (str): How it was made, as far as the paper says.
+        note (str): How it was made, as far as it is said there.
     """
 
     metric: str

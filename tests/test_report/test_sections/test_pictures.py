@@ -115,7 +115,7 @@ def test_half_written_samples_are_left_out_with_a_note(tmp_path, build, read_pag
         ('pseudo label', {}, ('The panel "pseudo label" is what the model learns from', 1)),  # an older record of CSRM
         (
             'pseudo label',
-            {'model.type': 'CAMClassifier'},
+            {'model.type': 'CAMClassifier', 'model.cam_head.type': 'CAMHead'},
             ('The panel "pseudo label" is what Pseudo-label mIoU scores: the CAM of', 0),
         ),
     ],
