@@ -15,6 +15,7 @@ from mmengine.logging import print_log
 from csrm_plugin.config.keys import EVERYWHERE, known_keys, top_level_is_read
 from csrm_plugin.config.renamed import refuse_renamed, refuse_renamed_options
 from csrm_plugin.utils import MissingFileError, UserError
+from csrm_plugin.utils.spelling import nearest
 
 _ENV_VARIABLE = re.compile(r'^`(\w+)` cannot be found in `os.environ`')
 
@@ -215,19 +216,21 @@ def _unknown_key_message(key: str, parts: list[str], depth: int, known: set[str]
     known = known - EVERYWHERE
 
     def complete(name):
-        """The key with ``name`` in place of the unknown part, as far down as the config has it."""
+        """The key with ``name`` in place of the unknown part, as far down as the config has it; None without one."""
+        if name is None:
+            return None
         whole = '.'.join([*parts[:depth], name, *parts[depth + 1 :]])
         return whole if whole in present else '.'.join([*parts[:depth], name])
 
     near = (
-        [complete(name) for name in difflib.get_close_matches(parts[depth], known, n=1, cutoff=0.7)]
+        complete(nearest(parts[depth], known, cutoff=0.7))
         # A forgotten `model.` is a likelier slip than a name that merely looks alike.
-        or difflib.get_close_matches(key, [name for name in present if name.endswith(f'.{key}')], n=1, cutoff=0.0)
-        or difflib.get_close_matches(key, [name for name in present if _last(name) == parts[-1]], n=1, cutoff=0.5)
-        or [complete(name) for name in difflib.get_close_matches(parts[depth], known, n=1, cutoff=0.0)]
-        or difflib.get_close_matches(key, present, n=1, cutoff=0.0)
+        or nearest(key, [name for name in present if name.endswith(f'.{key}')], cutoff=0.0)
+        or nearest(key, [name for name in present if _last(name) == parts[-1]], cutoff=0.5)
+        or complete(nearest(parts[depth], known, cutoff=0.0))
+        or nearest(key, present, cutoff=0.0)
     )
-    return f'unknown setting `{key}` in --cfg-options' + (f'; did you mean `{near[0]}`?' if near else '')
+    return f'unknown setting `{key}` in --cfg-options' + (f'; did you mean `{near}`?' if near else '')
 
 
 def _last(key: str) -> str:

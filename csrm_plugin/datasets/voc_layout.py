@@ -10,7 +10,6 @@ The layout, all relative to one data root::
 A label file is ``{"classes": [names], "labels": {id: [names]}}``; the classes leave out the background.
 """
 
-import difflib
 import json
 import os
 import os.path as osp
@@ -21,6 +20,7 @@ import numpy as np
 
 from csrm_plugin.utils import IGNORE_INDEX as IGNORE_INDEX  # also under the name that it has had here
 from csrm_plugin.utils import MissingFileError, UserError
+from csrm_plugin.utils.spelling import nearest
 
 BACKGROUND = 'background'
 SPLIT_FOLDER = osp.join('ImageSets', 'Segmentation')
@@ -129,8 +129,8 @@ def read_image_labels(path: str, backend_args: dict | None = None) -> tuple[list
             raise UserError(f'{expected}, but the labels of {image_id} are {names!r}.')
         for name in names:
             if name not in known:
-                near = difflib.get_close_matches(name, classes, n=1)
-                guess = f' (nearest: {near[0]})' if near else ''
+                near = nearest(name, classes)
+                guess = f' (nearest: {near})' if near else ''
                 raise UserError(f'Label file {path}: image {image_id} has the unknown class {name!r}{guess}.')
     return list(classes), labels
 

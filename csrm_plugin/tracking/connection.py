@@ -5,7 +5,6 @@ The client itself would ask for a login, or wait for a minute and a half. Here a
 
 import base64
 import configparser
-import difflib
 import netrc
 import os
 import os.path as osp
@@ -16,6 +15,7 @@ from http.client import HTTPConnection, HTTPException
 from urllib.parse import unquote, urlsplit
 
 from csrm_plugin.utils import UserError
+from csrm_plugin.utils.spelling import nearest
 
 DEFAULT_URL = 'https://api.wandb.ai'
 
@@ -70,8 +70,8 @@ def asked_mode(mode: str | None = None) -> str | None:
     ):
         if value:
             if value not in MODES:
-                near = difflib.get_close_matches(value, MODES, n=1)
-                raise UserError(f'{place} is `{value}`; give {near[0] if near else "online, offline or disabled"}')
+                wanted = nearest(value, MODES) or 'online, offline or disabled'
+                raise UserError(f'{place} is `{value}`; give {wanted}')
             return MODES[value]
     return None
 

@@ -77,7 +77,10 @@ def test_grandchildren_end_with_who_started_the_tool(tmp_path, root):
     # As torchrun does: a process between the pipeline and the tool, which is killed without a word.
     tool = (
         'import os, sys, time; from csrm_plugin.utils.cli import run_tool; import argparse\n'
-        'main = lambda args: (open(sys.argv[0] + ".up", "w").write(f"{os.getpid()}."), time.sleep(600))\n'
+        'from pathlib import Path\n'
+        'def main(args):\n'
+        '    Path(sys.argv[0] + ".up").write_text(f"{os.getpid()}.")\n'
+        '    time.sleep(600)\n'
         'run_tool(main, argparse.ArgumentParser())'
     )
     (tmp_path / 'tool.py').write_text(tool)

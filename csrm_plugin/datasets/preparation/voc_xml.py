@@ -1,12 +1,12 @@
 """Image-level labels from VOC annotation files."""
 
-import difflib
 import os.path as osp
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 
 from csrm_plugin.datasets.preparation.common import progress
 from csrm_plugin.utils import MissingFileError, UserError
+from csrm_plugin.utils.spelling import nearest
 
 
 def labels_from_voc_xml(
@@ -54,8 +54,8 @@ def _read_xml(path: str, classes: Sequence[str], skip_difficult: bool) -> set[st
             continue
         name = (element.findtext('name') or '').strip()
         if name not in classes:
-            near = difflib.get_close_matches(name, classes, n=1)
-            guess = f' (nearest: {near[0]})' if near else ''
+            near = nearest(name, classes)
+            guess = f' (nearest: {near})' if near else ''
             raise UserError(f'{path} names the unknown class {name!r}{guess}; --classes sets the class names.')
         names.add(name)
     return names

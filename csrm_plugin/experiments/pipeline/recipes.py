@@ -1,6 +1,5 @@
 """Pipelines as data: YAML files that name the stages of a run."""
 
-import difflib
 import os.path as osp
 from dataclasses import dataclass, field
 
@@ -8,6 +7,7 @@ import yaml
 
 from csrm_plugin.utils import MissingFileError, UserError
 from csrm_plugin.utils.label_sources import SOURCES
+from csrm_plugin.utils.spelling import did_you_mean
 
 #: Keys of a stage by its kind; those with True must be there. ``name``, ``kind`` and ``optional`` go with every kind.
 STAGE_KEYS = {
@@ -138,7 +138,9 @@ class Recipe:
         for stage in self.stages:
             if stage.name == name:
                 return stage
-        raise UserError(f'pipeline {self.name} has no stage `{name}`{_near(name, [s.name for s in self.stages])}')
+        raise UserError(
+            f'pipeline {self.name} has no stage `{name}`{did_you_mean(name, [s.name for s in self.stages])}'
+        )
 
 
 def load_recipe(name, root) -> Recipe:
@@ -180,7 +182,7 @@ def _stages(path, entries):
         if not name or kind not in STAGE_KEYS:
             raise UserError(
                 f'pipeline `{path}`: stage {number} needs a `name`, and a `kind` of {", ".join(STAGE_KEYS)}, but has '
-                f'{name!r} and {kind!r}{_near(str(kind), STAGE_KEYS)}'
+                f'{name!r} and {kind!r}{did_you_mean(str(kind), STAGE_KEYS)}'
             )
         known = {stage.name: stage for stage in stages}
         if name in known:
@@ -216,7 +218,7 @@ def _reference(path, name, key, need, known):
 def _check_keys(path, where, content, keys):
     for key in content:
         if key not in keys:
-            raise UserError(f'pipeline `{path}`: {where} has the unknown key `{key}`{_near(key, keys)}')
+            raise UserError(f'pipeline `{path}`: {where} has the unknown key `{key}`{did_you_mean(key, keys)}')
         if key in TYPES and (
             not isinstance(content[key], TYPES[key]) or (isinstance(content[key], bool) and TYPES[key] is not bool)
         ):
@@ -228,8 +230,3 @@ def _check_keys(path, where, content, keys):
     for key, wanted in keys.items():
         if wanted and key not in content:
             raise UserError(f'pipeline `{path}`: {where} lacks the key `{key}`')
-
-
-def _near(name, known):
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f'; did you mean `{near[0]}`?' if near else f'; known: {", ".join(known)}'

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from csrm_plugin.config.arguments import add_config_arguments
 from csrm_plugin.config.load import flatten
-from csrm_plugin.experiments.sweep.space import format_argument, nearest, option_text, read_back
+from csrm_plugin.experiments.sweep.space import format_argument, option_text, read_back
 from csrm_plugin.utils import MissingFileError, UserError
+from csrm_plugin.utils.spelling import did_you_mean
 
 MACROS = ('${env}', '${interpreter}', '${program}', '${args}', '${args_no_hyphens}')
 PROGRAM = 'tools/train.py'
@@ -130,7 +131,7 @@ def _macros(sweep) -> list[str]:
         if item == '${program}' and not sweep.program:
             raise UserError('`command` uses ${program}, but there is no `program`')
         if '${' in item and item not in MACROS:
-            hint = nearest(item, MACROS)
+            hint = did_you_mean(item, MACROS)
             raise UserError(
                 f'`command`: `{item}` is not known here{hint}; tools/train.py takes --cfg-options ${{args_no_hyphens}}'
             )

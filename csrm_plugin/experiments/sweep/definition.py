@@ -9,11 +9,11 @@ from csrm_plugin.experiments.sweep.pruner import brackets
 from csrm_plugin.experiments.sweep.space import (
     Parameter,
     format_argument,
-    nearest,
     parse_parameter,
     read_back,
 )
 from csrm_plugin.utils import MissingFileError, UserError
+from csrm_plugin.utils.spelling import did_you_mean
 
 KEYS = (
     'program',
@@ -136,7 +136,7 @@ def parse_sweep(content, path='') -> Sweep:
         if key in SERVER_KEYS:
             raise UserError(f"`{key}` is for W&B's own service; leave it out")
         if key not in KEYS:
-            raise UserError(f'unknown key `{key}`{nearest(key, KEYS)}')
+            raise UserError(f'unknown key `{key}`{did_you_mean(key, KEYS)}')
     method = content.get('method')
     if method not in ('grid', 'random', 'bayes'):
         raise UserError(f'`method` must be grid, random or bayes, but is {method!r}')
@@ -181,7 +181,7 @@ def _metric(content) -> Metric:
     known = ('name', 'goal', 'target', 'impute', 'impute_while_running')
     for key in content:
         if key not in known:
-            raise UserError(f'unknown key `metric.{key}`{nearest(key, known[:3])}')
+            raise UserError(f'unknown key `metric.{key}`{did_you_mean(key, known[:3])}')
     if (
         content.get('impute', 'worst') != 'worst'
         or str(content.get('impute_while_running', 'false')).lower() != 'false'
@@ -205,7 +205,7 @@ def _early_terminate(content) -> dict | None:
     known = ('type', 'min_iter', 'max_iter', 's', 'eta', 'strict')
     for key in rule:
         if key not in known:
-            raise UserError(f'unknown key `early_terminate.{key}`{nearest(key, known)}')
+            raise UserError(f'unknown key `early_terminate.{key}`{did_you_mean(key, known)}')
     if rule.get('strict'):
         raise UserError(
             "`early_terminate.strict` is not published, so it cannot be done as W&B's server does; leave it out"

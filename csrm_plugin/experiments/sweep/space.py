@@ -1,6 +1,5 @@
 """Parameters of a sweep file: what they may hold, how they are drawn, and how they look on a command line."""
 
-import difflib
 import itertools
 import json
 import math
@@ -10,6 +9,7 @@ from typing import Any
 
 from csrm_plugin.config.arguments import OptionsAction
 from csrm_plugin.utils import UserError
+from csrm_plugin.utils.spelling import did_you_mean
 
 #: Distributions that are drawn here as W&B draws them: are they logarithmic, are the bounds exponents of e, is the
 #: value rounded to a multiple of `q`?
@@ -146,7 +146,7 @@ def parse_parameter(name, spec) -> Parameter:
         raise UserError(f'parameter `{name}` must hold `value`, `values`, or `min` and `max`, but is {spec!r}')
     for key in spec:
         if key not in KEYS:
-            raise UserError(f'parameter `{name}`: unknown key `{key}`{nearest(key, KEYS)}')
+            raise UserError(f'parameter `{name}`: unknown key `{key}`{did_you_mean(key, KEYS)}')
     kind = _kind(name, spec)
     if kind in ('constant', 'categorical'):
         _only(name, spec, 'value' if kind == 'constant' else 'values', 'distribution')
@@ -230,12 +230,6 @@ def option_text(key, value) -> str:
     raise UserError(f'--cfg-options {key}: {value!r} cannot be handed on to a trial; set it in a config file')
 
 
-def nearest(word, known) -> str:
-    """``; did you mean `x`?`` or nothing."""
-    near = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.6)
-    return f'; did you mean `{near[0]}`?' if near else f'; known are {", ".join(known)}'
-
-
 def _kind(name, spec) -> str:
     """The distribution, inferred as W&B does where none is given."""
     if 'parameters' in spec:
@@ -247,10 +241,9 @@ def _kind(name, spec) -> str:
     kind = spec.get('distribution')
     if kind in REFUSED:
         raise UserError(f'parameter `{name}`: Optuna cannot draw distribution `{kind}` as W&B does; {REFUSED[kind]}')
-    if kind is not None and kind not in ('constant', 'categorical', *RANGES):
-        raise UserError(
-            f'parameter `{name}`: unknown distribution `{kind}`{nearest(kind, ("constant", "categorical", *RANGES))}'
-        )
+    kinds = ('constant', 'categorical', *RANGES)
+    if kind is not None and kind not in kinds:
+        raise UserError(f'parameter `{name}`: unknown distribution `{kind}`{did_you_mean(kind, kinds)}')
     given = [key for key in ('value', 'values', 'min') if key in spec or (key == 'min' and 'max' in spec)]
     if len(given) != 1:
         raise UserError(f'parameter `{name}` must hold one of `value`, `values`, or `min` and `max`')

@@ -7,8 +7,8 @@ import os.path as osp
 import time
 
 from csrm_plugin.experiments.children import Child
-from csrm_plugin.experiments.sweep.space import nearest
 from csrm_plugin.utils.processes import failure_reason, log_tail
+from csrm_plugin.utils.spelling import nearest
 
 #: Lines of a failed trial's log that are kept.
 KEPT_LINES = 20
@@ -70,8 +70,8 @@ def outcome_of(status, values, metric, names, log) -> dict:
     elif not values:
         logged = sorted(name for name in names if name not in ('step', 'iter', 'epoch', 'time', 'data_time', 'memory'))
         what = f'it logged {", ".join(logged[:20])}' if logged else 'it logged no numbers at all'
-        hint = nearest(metric, logged) if logged else ''
-        reason = f'`{metric}` was never logged; {what}' + (hint if 'did you mean' in hint else '')
+        near = nearest(metric, logged)
+        reason = f'`{metric}` was never logged; {what}' + (f'; did you mean `{near}`?' if near else '')
     elif not math.isfinite(values[-1][1]):
         reason = f'`{metric}` is {values[-1][1]} at iteration {values[-1][0]}'
     else:

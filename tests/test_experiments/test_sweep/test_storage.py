@@ -1,88 +1,12 @@
-import json
 import multiprocessing
 import os
-import signal
-import threading
-import time
 
 import optuna
 import pytest
 
-from csrm_plugin.experiments.sweep import storage
-from csrm_plugin.experiments.sweep.ownership import identity
-from csrm_plugin.experiments.sweep.storage import OwnedLock, hide_password, lock_path, open_storage
+from csrm_plugin.experiments.sweep import owned_lock
+from csrm_plugin.experiments.sweep.storage import hide_password, lock_path, open_storage
 from csrm_plugin.utils import UserError
-
-
-def take_and_wait(journal, ready):
-    OwnedLock(journal).acquire()
-    ready.set()
-    time.sleep(60)
-
-
-def holder(journal):
-    """A process that holds the lock of a journal."""
-    context = multiprocessing.get_context('fork')
-    ready = context.Event()
-    process = context.Process(target=take_and_wait, args=(journal, ready))
-    process.start()
-    assert ready.wait(10)
-    return process
-
-
-def acquire_in_thread(lock):
-    """An event that is set once the lock is there; the thread waits for it as long as the test process lives."""
-    done = threading.Event()
-    threading.Thread(target=lambda: (lock.acquire(), done.set()), daemon=True).start()
-    return done
-
-
-def test_a_lock_is_waited_for_and_given_back(tmp_path):
-    journal = str(tmp_path / 'journal.log')
-    first, second = OwnedLock(journal), OwnedLock(journal)
-    first.acquire()
-    waiting = threading.Thread(target=second.acquire, daemon=True)
-    waiting.start()
-    time.sleep(0.2)
-    assert waiting.is_alive()
-    first.release()
-    waiting.join(5)
-    assert not waiting.is_alive()
-    second.release()
-    assert os.listdir(tmp_path) == []
-
-
-def test_the_lock_of_a_killed_process_is_free_at_once(tmp_path):
-    journal = str(tmp_path / 'journal.log')
-    process = holder(journal)
-    acquired = acquire_in_thread(OwnedLock(journal))
-    assert not acquired.wait(0.3)  # it lives
-    os.kill(process.pid, signal.SIGKILL)
-    process.join()
-    assert acquired.wait(5)
-
-
-def test_the_lock_of_another_machine_is_free_after_a_while(tmp_path):
-    near, far = (str(tmp_path / name) for name in ('near.log', 'far.log'))
-    for journal in (near, far):
-        os.symlink(json.dumps({**identity(), 'machine': 'far'}), f'{journal}.lock')
-    begin = time.monotonic()
-    patient, acquired = (acquire_in_thread(OwnedLock(journal, grace)) for journal, grace in ((near, 60), (far, 0.5)))
-    assert acquired.wait(5) and time.monotonic() - begin > 0.4
-    assert not patient.is_set()
-
-
-def test_a_lock_that_was_taken_away_is_not_taken_from_the_next(tmp_path):
-    journal = str(tmp_path / 'journal.log')
-    slow, quick = OwnedLock(journal), OwnedLock(journal)
-    slow.acquire()
-    os.unlink(slow.path)
-    quick.acquire()
-    slow.release()
-    assert os.path.islink(quick.path)
-    # Whoever judged the old holder dead finds the new one, and gives the lock back.
-    quick._break('the old holder')
-    assert os.readlink(quick.path) == quick._token
 
 
 @pytest.mark.parametrize('rest', [b'{"op_code": 5, "tri', b'x' * 10000])
@@ -98,7 +22,7 @@ def test_half_a_line_is_cut_off(tmp_path, rest):
     assert [trial.value for trial in last.trials] == [1.0, 2.0]
     assert journal.read_bytes().startswith(whole) and rest not in journal.read_bytes()
     journal.write_bytes(b'no end')
-    storage._cut_last_line(str(journal))
+    owned_lock._cut_last_line(str(journal))
     assert journal.read_bytes() == b''
 
 
