@@ -7,7 +7,13 @@ from csrm_plugin.utils import UserError
 
 #: Old dotted key -> new one, each without the indices of lists. What lies below an old key lies below the new one.
 #: A class at that place that has a parameter of the old name, such as a user's own, may have it.
-RENAMED: dict[str, str] = {}
+RENAMED: dict[str, str] = {
+    'model.label_stride': 'model.pseudo_label.stride',
+    'model.cam_scales': 'model.pseudo_label.scales',
+    'model.cam_flip': 'model.pseudo_label.flip',
+    'val_evaluator.pseudo_label': 'model.test_cfg.pseudo_label',
+    'test_evaluator.pseudo_label': 'model.test_cfg.pseudo_label',
+}
 
 
 def refuse_renamed(cfg: Mapping, where: str, table: Mapping[str, str] | None = None) -> None:
