@@ -11,8 +11,9 @@ from csrm_plugin.evaluation.affinity import affinity_histograms, grid_classes, h
 from csrm_plugin.evaluation.confusion import CAM_THRESHOLDS, cam_confusion, confusion_matrix, iou, mean_iou
 from csrm_plugin.evaluation.multi_label import mean_average_precision
 from csrm_plugin.functional import normalize_cam, restrict_probs, threshold_cams
-from csrm_plugin.utils import UserError
+from csrm_plugin.utils import IGNORE_INDEX, UserError
 from csrm_plugin.utils.pictures import picture_id
+from csrm_plugin.utils.text import cell, percent
 
 #: Where the maps of each source are in a data sample.
 _FIELDS = {'cam': 'cam_logits', 'seg': 'seg_logits', 'propagated': 'propagated_cam'}
@@ -127,11 +128,11 @@ class WSSSMetric(BaseMetric):
 
     def _check_truth(self, truth, sample) -> None:
         classes = len(self.dataset_meta['classes'])
-        wrong = truth[(truth >= classes) & (truth != 255)]
+        wrong = truth[(truth >= classes) & (truth != IGNORE_INDEX)]
         if wrong.size:
             raise UserError(
                 f'The mask of `{sample.get("img_path")}` holds class {int(wrong[0])}, but the data set has classes 0 '
-                f'to {classes - 1} (and 255). Check it with `tools/prepare_data.py check`.'
+                f'to {classes - 1} (and {IGNORE_INDEX}). Check it with `tools/prepare_data.py check`.'
             )
 
     def compute_metrics(self, results) -> dict:
@@ -170,7 +171,7 @@ class WSSSMetric(BaseMetric):
         for name, matrix in total.items():
             report[name] = {
                 'mIoU': metrics[f'{name}/mIoU'],
-                'iou': {c: _percent(value) for c, value in zip(classes, iou(matrix))},
+                'iou': {c: percent(value) for c, value in zip(classes, iou(matrix))},
             }
         report['metrics'] = metrics
         self.report = report
@@ -207,8 +208,8 @@ class WSSSMetric(BaseMetric):
             return
         table = PrettyTable(['class'] + [f'{part} IoU' for part in parts])
         for name in classes:
-            table.add_row([name] + [_cell(report[part]['iou'][name]) for part in parts])
-        table.add_row(['mean'] + [_cell(report[part]['mIoU']) for part in parts])
+            table.add_row([name] + [cell(report[part]['iou'][name]) for part in parts])
+        table.add_row(['mean'] + [cell(report[part]['mIoU']) for part in parts])
         MMLogger.get_current_instance().info('per class, percent:\n' + table.get_string())
 
 
@@ -237,7 +238,7 @@ def _picture_scores(result, best) -> dict:
         if name in result:
             matrix = _packed_sum([result[name]])
             matrix = matrix[best] if name == 'cam' else matrix
-            scores[name] = _percent(mean_iou(matrix)) if matrix.any() else None
+            scores[name] = percent(mean_iou(matrix)) if matrix.any() else None
     return scores
 
 
@@ -254,11 +255,3 @@ def _packed_sum(packed) -> np.ndarray:
     for _, index, values in packed:
         total.reshape(-1)[index] += values
     return total
-
-
-def _percent(value):
-    return None if np.isnan(value) else round(100 * float(value), 4)
-
-
-def _cell(value):
-    return '-' if value is None else f'{value:.2f}'

@@ -19,7 +19,7 @@ from csrm_plugin.config.load import load_config
 from csrm_plugin.engine.training import check_load_from, set_work_dir
 from csrm_plugin.models.checkpoints.prediction import keep_training_state
 from csrm_plugin.models.segmentors import WSSSSegmentor
-from csrm_plugin.utils import UserError
+from csrm_plugin.utils import IGNORE_INDEX, UserError
 from csrm_plugin.utils.pictures import picture_id
 from csrm_plugin.utils.quiet import quiet
 from csrm_plugin.visualization import (
@@ -184,5 +184,5 @@ def _names(present, metainfo) -> str:
 
 def _shares(labels) -> str:
     """Shares of the pixels of a label map (H, W) that are foreground and uncertain."""
-    uncertain = labels == 255
+    uncertain = labels == IGNORE_INDEX
     return f'{np.mean((labels > 0) & ~uncertain):.0%} foreground, {np.mean(uncertain):.0%} uncertain'

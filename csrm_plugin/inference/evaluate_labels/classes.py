@@ -15,7 +15,7 @@ from csrm_plugin.datasets import (
     voc_layout,
 )
 from csrm_plugin.inference.evaluate_labels.counting import Counts
-from csrm_plugin.utils import MissingFileError, UserError
+from csrm_plugin.utils import IGNORE_INDEX, MissingFileError, UserError
 
 #: Names for ``classes``; those of `tools/prepare_data.py` are understood as well.
 KNOWN_CLASSES = {
@@ -72,13 +72,13 @@ def _check_names(names, where, palette=None):
     complete = isinstance(palette, list) and len(palette) == len(names)
     if names[0] != voc_layout.BACKGROUND and not complete:
         names = [voc_layout.BACKGROUND, *names]
-    if len(set(names)) != len(names) or len(names) > 255:
+    if len(set(names)) != len(names) or len(names) > IGNORE_INDEX:
         raise UserError(f'{where}: "classes" must be at most 255 different names, the background among them')
     return tuple(names)
 
 
 def numbered(counts: Counts) -> tuple[str, ...]:
     """Names of the classes up to the highest value seen."""
-    seen = counts.labels[:, :255].any(axis=0) | counts.labels[:255].any(axis=1)
+    seen = counts.labels[:, :IGNORE_INDEX].any(axis=0) | counts.labels[:IGNORE_INDEX].any(axis=1)
     highest = max(int(np.flatnonzero(seen).max(initial=0)), counts.curve.shape[1] - 1)
     return (voc_layout.BACKGROUND, *(f'class_{index}' for index in range(1, highest + 1)))

@@ -11,7 +11,7 @@ from csrm_plugin.functional import cam_pseudo_labels, normalize_cam
 from csrm_plugin.inference.predictor import Prediction
 from csrm_plugin.inference.pseudo_labels.settings import LabelSettings
 from csrm_plugin.refine import DenseCRF, dense_crf
-from csrm_plugin.utils import UserError, atomic_write
+from csrm_plugin.utils import IGNORE_INDEX, UserError, atomic_write
 from csrm_plugin.utils.label_sources import CAM_SOURCES
 from csrm_plugin.utils.pictures import read_rgb
 from csrm_plugin.visualization import save_label_png
@@ -114,7 +114,7 @@ def labels_of(task: LabelTask, settings: LabelSettings) -> np.ndarray:
         image = read_rgb(task.image)
     maps = task.maps.astype(np.float32)
     labels = (labels_from_cams if settings.source in CAM_SOURCES else labels_from_probs)(image, maps, settings)
-    names = np.full(256, 255, dtype=np.uint8)
+    names = np.full(256, IGNORE_INDEX, dtype=np.uint8)
     names[: len(task.classes) + 1] = [0, *task.classes]
     return names[labels]
 
@@ -134,7 +134,7 @@ def labels_from_probs(image: np.ndarray | None, probs: np.ndarray, settings: Lab
         probs = dense_crf(image, probs, **options)
     labels = probs.argmax(axis=0)
     if settings.threshold is not None:
-        labels = np.where(probs.max(axis=0) < settings.threshold, 255, labels)
+        labels = np.where(probs.max(axis=0) < settings.threshold, IGNORE_INDEX, labels)
     return labels
 
 
