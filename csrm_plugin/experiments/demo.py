@@ -4,11 +4,15 @@ import contextlib
 import io
 import os.path as osp
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
 from mmengine.runner import Runner
+from mmseg.structures import SegDataSample
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -20,6 +24,9 @@ from csrm_plugin.utils import UserError, write_json
 from csrm_plugin.utils.label_sources import describe_source
 from csrm_plugin.utils.pictures import read_rgb
 from csrm_plugin.visualization import Panel, draw_sheet, overlay_cams, overlay_labels, save_picture
+
+#: For each stage and split, what ``tools/test.py --json`` writes.
+Reports = dict[str, dict[str, dict]]
 
 SPLITS = ('train', 'val')
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -38,11 +45,11 @@ ROWS = (
 )
 
 
-def run_demo(configs, work_dir, seed, console, quick=False) -> dict:
+def run_demo(configs: Sequence[str], work_dir: str, seed: int, console: Console, quick: bool = False) -> Reports:
     """Train both stages, score them on both splits, print the table, and draw the sheet.
 
     Args:
-        configs (tuple[str, str]): Config files of the classifier and of CSRM.
+        configs (Sequence[str]): Config files of the classifier and of CSRM.
         work_dir (str): Gets a folder per stage, ``<stage>_<split>.json``, ``contact_sheet.png`` and ``report.html``.
         seed (int): Seed of the training, at least 0; the pictures stay the same.
         console (rich.console.Console): Where progress and results are printed.
@@ -81,7 +88,7 @@ def run_demo(configs, work_dir, seed, console, quick=False) -> dict:
     return reports
 
 
-def quick_options(stage, work_dir) -> dict:
+def quick_options(stage: str, work_dir: str) -> dict:
     """Overrides of a smoke run: few, small pictures in a folder of their own, few iterations."""
     size = (64, 64)  # width, height in pixels
     options = {'train_dataloader.batch_size': 8, 'train_cfg.max_epochs': 2, 'train_cfg.val_interval': 1}
@@ -104,7 +111,7 @@ def quick_options(stage, work_dir) -> dict:
     return options
 
 
-def train(config, options, folder, console) -> str:
+def train(config: str, options: dict, folder: str, console: Console) -> str:
     """Train one stage with a progress line; the log goes to ``folder``. Gives the checkpoint's path."""
     cfg = prepare_training(config, cfg_options=options, work_dir=folder)
     # Who tries the demo wants no run of it among their own.
@@ -117,7 +124,7 @@ def train(config, options, folder, console) -> str:
         return file.read().strip()
 
 
-def score(config, checkpoint, options, folder, split):
+def score(config: str, checkpoint: str, options: dict, folder: str, split: str) -> tuple[dict, Runner]:
     """Score a checkpoint on a split. Gives the report (see :func:`report_of`) and the runner."""
     keys = ('randomness', 'test_dataloader')
     options = {key: value for key, value in options.items() if key.startswith(keys)}
@@ -130,7 +137,7 @@ def score(config, checkpoint, options, folder, split):
 class QuietRunner(Runner):
     """A Runner that shows only warnings in the terminal; its log file has everything."""
 
-    def build_logger(self, *args, **kwargs):
+    def build_logger(self, *args, **kwargs) -> MMLogger:
         """As the host, but with a quiet terminal."""
         logger = super().build_logger(*args, **kwargs)
         terminal = logger.handlers[0]
@@ -138,7 +145,7 @@ class QuietRunner(Runner):
         terminal.addFilter(lambda record: not any(text in record.getMessage() for text in HOST_CHATTER))
         return logger
 
-    def load_checkpoint(self, *args, **kwargs):
+    def load_checkpoint(self, *args, **kwargs) -> dict:
         """As the host, less the line that it prints."""
         with contextlib.redirect_stdout(io.StringIO()):
             return super().load_checkpoint(*args, **kwargs)
@@ -151,7 +158,7 @@ class ProgressHook(Hook):
         console (rich.console.Console): Where to print.
     """
 
-    def __init__(self, console):
+    def __init__(self, console: Console) -> None:
         columns = (
             TextColumn('{task.description}'),
             BarColumn(),
@@ -163,19 +170,21 @@ class ProgressHook(Hook):
         self.progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self.losses: dict[str, list[float]] = {}
 
-    def before_train(self, runner):
+    def before_train(self, runner: Runner) -> None:
         """Show the bar."""
         self.progress.start()
         self.task = self.progress.add_task('training', total=runner.max_iters)
 
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
+    ) -> None:
         """Move the bar on."""
         for name, value in (outputs or {}).items():
             if name.startswith('loss_'):
                 self.losses.setdefault(name, []).append(float(value.detach()))
         self.progress.advance(self.task)
 
-    def after_val_epoch(self, runner, metrics=None):
+    def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         """Print a line."""
         losses = '  '.join(f'{name[5:]} {np.mean(values):.2f}' for name, values in self.losses.items())
         scores = '  '.join(
@@ -188,12 +197,12 @@ class ProgressHook(Hook):
         )
         self.losses.clear()
 
-    def after_train(self, runner):
+    def after_train(self, runner: Runner) -> None:
         """Take the bar away."""
         self.progress.stop()
 
 
-def comparison(reports) -> Table:
+def comparison(reports: Reports) -> Table:
     """Table of the two stages of ``reports`` (see :func:`run_demo`), in percent."""
     (_, classifier), (_, csrm) = reports.items()
     table = Table(title='CAM classifier against CSRM, percent')
@@ -203,19 +212,19 @@ def comparison(reports) -> Table:
         table.add_column(name, justify='right')
     for metric, split in ROWS:
         before, after = classifier[split].get(metric), csrm[split].get(metric)
-        cells = [_cell(report[split], metric) for report in (classifier, csrm)]
+        cells = [_score_cell(report[split], metric) for report in (classifier, csrm)]
         gain = '' if before is None or after is None else f'{after - before:+.1f}  (x {after / max(before, 1e-6):.2f})'
         table.add_row(metric, split, *cells, gain)
     return table
 
 
-def _cell(report, metric):
+def _score_cell(report: dict, metric: str) -> str:
     if report.get(metric) is None:
         return '-'
     return f'{report[metric]:.1f}' + (f' at {report["cam/threshold"]:.2f}' if metric == 'cam/mIoU' else '')
 
 
-def context_line(reports, seed) -> str:
+def context_line(reports: Reports, seed: int) -> str:
     """What the numbers of the table stand on."""
     sources = []
     for stage, splits in reports.items():
@@ -232,7 +241,7 @@ def context_line(reports, seed) -> str:
     )
 
 
-def verdict(reports) -> str:
+def verdict(reports: Reports) -> str:
     """One sentence on whether CSRM's pseudo labels for train are better than the classifier's."""
     before, after = (splits['train']['pseudo/mIoU'] for splits in reports.values())
     scores = f'mIoU of the pseudo labels for train: {before:.1f} by the classifier, {after:.1f} by CSRM'
@@ -242,7 +251,7 @@ def verdict(reports) -> str:
 
 
 @torch.no_grad()
-def demo_sheet(classifier, csrm) -> np.ndarray:
+def demo_sheet(classifier: Runner, csrm: Runner) -> np.ndarray:
     """Sheet (H, W, 3), uint8, of the first test pictures of two runners: what either model makes of them."""
     dataset, models = csrm.test_dataloader.dataset, [runner.model.eval() for runner in (classifier, csrm)]
     rows = []
@@ -261,7 +270,7 @@ def demo_sheet(classifier, csrm) -> np.ndarray:
     return draw_sheet(rows, title, legend, width=256)
 
 
-def _sheet_row(before, after, csrm, metainfo):
+def _sheet_row(before: SegDataSample, after: SegDataSample, csrm: torch.nn.Module, metainfo: dict) -> list[Panel]:
     """Panels of one picture, from the data samples of both models."""
     picture = read_rgb(after.img_path)
     labels = after.gt_image_labels.multi_hot[None].cpu()

@@ -8,8 +8,10 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from typing import Any
 
 from csrm_plugin.utils import UserError
 
@@ -36,7 +38,7 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
-def run_unordered(function, tasks, workers: int = 0):
+def run_unordered(function: Callable[[Any], Any], tasks: Iterable, workers: int = 0) -> Iterator:
     """Call ``function(task)`` for each task and yield the results as they come.
 
     At most ``4 * workers`` tasks are waiting at a time, so a long iterator of large tasks does not fill the memory.
@@ -74,7 +76,7 @@ def run_unordered(function, tasks, workers: int = 0):
 
 
 @contextlib.contextmanager
-def explain_broken_pool(workers: int):
+def explain_broken_pool(workers: int) -> Iterator[None]:
     """Turn the error of a pool whose process was killed into one that says what to do."""
     try:
         yield
@@ -92,13 +94,13 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
-def start_logged(command, log, env=None) -> subprocess.Popen:
+def start_logged(command: Sequence[str], log: str, env: Mapping[str, str] | None = None) -> subprocess.Popen:
     """Start a program that writes its output to a file and dies with the thread that started it.
 
     Args:
         command (Sequence[str]): Program and arguments.
         log (str): File that gets stdout and stderr; missing parent folders are made.
-        env (dict[str, str], optional): Variables beside those of this process.
+        env (Mapping[str, str], optional): Variables beside those of this process.
     """
     os.makedirs(os.path.dirname(os.path.abspath(log)), exist_ok=True)
     with open(log, 'w') as output:
@@ -112,7 +114,7 @@ def start_logged(command, log, env=None) -> subprocess.Popen:
         )
 
 
-def log_tail(log) -> list[str]:
+def log_tail(log: str) -> list[str]:
     """The last lines of a log that are not empty; what a progress bar wrote over is kept."""
     with open(log, 'rb') as file:
         file.seek(max(os.path.getsize(log) - 20000, 0))
@@ -120,7 +122,7 @@ def log_tail(log) -> list[str]:
     return [line for line in text.replace('\r', '\n').splitlines() if line.strip()][-LOG_TAIL:]
 
 
-def failure_reason(log, status: int) -> str:
+def failure_reason(log: str, status: int) -> str:
     """Why a program failed, in one line: its error line, else the signal that ended it, else its last line.
 
     Args:
@@ -137,7 +139,7 @@ def failure_reason(log, status: int) -> str:
     return lines[-1] if lines else f'exit status {status}'
 
 
-def _prepare_worker(parent):
+def _prepare_worker(parent: int) -> None:
     """Leave Ctrl-C to the parent, and die with it, even if it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -5,11 +5,14 @@ import os
 import os.path as osp
 import re
 import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, NoReturn
 
 from csrm_plugin.config.arguments import add_config_arguments
 from csrm_plugin.config.load import flatten
-from csrm_plugin.experiments.sweep.space import format_argument, option_text, read_back
+from csrm_plugin.experiments.sweep.definition import Sweep
+from csrm_plugin.experiments.sweep.space import Parameter, format_argument, option_text, read_back
 from csrm_plugin.utils import MissingFileError, UserError
 from csrm_plugin.utils.spelling import did_you_mean
 
@@ -29,21 +32,21 @@ class Command:
 
     Args:
         environment (dict[str, str]): Assignments before the interpreter.
-        head (tuple[str]): From the interpreter to the program.
-        tail (tuple[str]): Behind the program, with the macros for arguments; the config file is one of them.
+        head (tuple[str, ...]): From the interpreter to the program.
+        tail (tuple[str, ...]): Behind the program, with the macros for arguments; the config file is one of them.
         config (str): The config file.
         options (dict): Fixed settings, as ``--cfg-options`` of the sweep gives them.
         processes (int): Processes of one trial.
     """
 
-    environment: dict
-    head: tuple
-    tail: tuple
+    environment: dict[str, str]
+    head: tuple[str, ...]
+    tail: tuple[str, ...]
     config: str
-    options: dict
+    options: dict[str, Any]
     processes: int = 1
 
-    def build(self, arguments, work_dir) -> list[str]:
+    def build(self, arguments: Mapping[str, Any], work_dir: str) -> list[str]:
         """The command for a trial.
 
         Args:
@@ -59,12 +62,14 @@ class Command:
             work_dir,
         ]
 
-    def settings(self, arguments) -> dict:
+    def settings(self, arguments: Mapping[str, Any]) -> dict:
         """The settings that ``tools/train.py`` reads from the command of a trial."""
         return {**_parse(_expand(self.tail, arguments)).cfg_options, **self.options}
 
 
-def parse_command(sweep, root, config=None, options=None) -> Command:
+def parse_command(
+    sweep: Sweep, root: str, config: str | None = None, options: Mapping[str, Any] | None = None
+) -> Command:
     """Check the command of a sweep file and put what was asked for in its place.
 
     Args:
@@ -100,7 +105,7 @@ def parse_command(sweep, root, config=None, options=None) -> Command:
     return Command(environment, tuple(head), tuple(tail), path, options, processes)
 
 
-def varied_keys(parameters) -> set[str]:
+def varied_keys(parameters: Iterable[Parameter]) -> set[str]:
     """Dotted keys that a sweep sets; a value that is a dict is merged, so that only what is in it counts."""
     keys = set()
     for parameter in parameters:
@@ -110,17 +115,17 @@ def varied_keys(parameters) -> set[str]:
     return keys
 
 
-def _overlap(key, other) -> bool:
+def _overlap(key: str, other: str) -> bool:
     return key == other or key.startswith(f'{other}.') or other.startswith(f'{key}.')
 
 
-def project_file(path, root) -> str:
+def project_file(path: str, root: str) -> str:
     """A file from here, else one of the project; unchanged where there is neither."""
     there = osp.join(root, path)
     return there if not osp.isfile(path) and osp.isfile(there) else path
 
 
-def _macros(sweep) -> list[str]:
+def _macros(sweep: Sweep) -> list[str]:
     """The command with every macro but those for arguments filled in."""
     items = []
     for item in map(str, sweep.command):
@@ -141,7 +146,7 @@ def _macros(sweep) -> list[str]:
     return items
 
 
-def _split(items, root):
+def _split(items: Sequence[str], root: str) -> tuple[list[str], list[str], dict[str, str], int]:
     """Interpreter and program, what comes behind, assignments, and the number of processes."""
     place = next((i for i, item in enumerate(items) if osp.normpath(item).replace(os.sep, '/').endswith(PROGRAM)), None)
     if place is None:
@@ -165,21 +170,21 @@ def _split(items, root):
     return [sys.executable, *rest, project_file(items[place], root)], items[place + 1 :], environment, processes
 
 
-def _processes(arguments) -> int:
+def _processes(arguments: Sequence[str]) -> int:
     """Processes that torchrun starts; 1 where it does not say a number."""
     text = ' '.join(arguments)
     match = re.search(r'--nproc[-_]per[-_]node[= ](\d+)', text)
     return int(match.group(1)) if match else 1
 
 
-def _expand(tail, arguments) -> list[str]:
+def _expand(tail: Sequence[str], arguments: Mapping[str, Any]) -> list[str]:
     """Fill in the macros for arguments as W&B's agent does."""
     plain = [format_argument(name, value) for name, value in sorted(arguments.items())]
     filled = {'${args}': [f'--{item}' for item in plain], '${args_no_hyphens}': plain}
     return [part for item in tail for part in filled.get(item, [item])]
 
 
-def _config_place(tail, example) -> int | None:
+def _config_place(tail: Sequence[str], example: Mapping[str, Any]) -> int | None:
     """Index of the config file in ``tail``."""
     for place, item in enumerate(tail):
         if item not in MACROS and not item.startswith('-'):
@@ -192,7 +197,7 @@ def _config_place(tail, example) -> int | None:
     return None
 
 
-def _check_arguments(sweep, tail, example) -> None:
+def _check_arguments(sweep: Sweep, tail: Sequence[str], example: Mapping[str, Any]) -> None:
     """Raise unless ``tools/train.py`` understands what comes behind it, and each parameter goes in once."""
     if not any(item in tail for item in ('${args}', '${args_no_hyphens}')):
         raise UserError('`command` has no ${args_no_hyphens}, so that the parameters never reach tools/train.py')
@@ -209,18 +214,18 @@ def _check_arguments(sweep, tail, example) -> None:
 class _Parser(argparse.ArgumentParser):
     """The arguments of tools/train.py; errors are raised."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(add_help=False, allow_abbrev=False)
         add_config_arguments(self)
         self.add_argument('--resume', nargs='?', const='auto')
         self.add_argument('--amp', action='store_true')
         self.add_argument('--auto-scale-lr', action='store_true')
 
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
         raise UserError(f'`command`: tools/train.py does not take it: {message}')
 
 
-def _parse(arguments):
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Read arguments as tools/train.py does.
 
     Raises:

@@ -1,7 +1,8 @@
 """Read a sweep file of Weights & Biases, and say what is done otherwise here."""
 
 import os.path as osp
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 import yaml
 
@@ -57,7 +58,7 @@ class Metric:
         """``maximize`` or ``minimize``."""
         return 'maximize' if self.maximize else 'minimize'
 
-    def reached(self, value) -> bool:
+    def reached(self, value: float) -> bool:
         """Whether a value is as good as the target."""
         if self.target is None:
             return False
@@ -73,13 +74,13 @@ class Sweep:
         content (dict): As in the file.
         method (str): ``grid``, ``random`` or ``bayes``.
         metric (Metric): What trials are compared by.
-        parameters (tuple[Parameter]): By name.
+        parameters (tuple[Parameter, ...]): By name.
         early_terminate (dict, optional): ``stops`` (list[int]) and ``eta`` (float) of
             :class:`csrm_plugin.experiments.sweep.pruner.HyperbandRule`.
         run_cap (int, optional): Most trials.
-        command (tuple): Items of the command, with macros.
+        command (tuple[str, ...]): Items of the command, with macros.
         program (str, optional): For the macro ``${program}``.
-        notes (tuple[str]): What is done otherwise than by W&B, in sentences.
+        notes (tuple[str, ...]): What is done otherwise than by W&B, in sentences.
     """
 
     path: str
@@ -89,9 +90,9 @@ class Sweep:
     parameters: tuple[Parameter, ...]
     early_terminate: dict | None = None
     run_cap: int | None = None
-    command: tuple = DEFAULT_COMMAND
+    command: tuple[str, ...] = DEFAULT_COMMAND
     program: str | None = None
-    notes: tuple = field(default=())
+    notes: tuple[str, ...] = ()
 
     @property
     def searched(self) -> tuple[Parameter, ...]:
@@ -108,7 +109,7 @@ class Sweep:
         return {key: self.content[key] for key in BINDING_KEYS if key in self.content}
 
 
-def read_sweep(path) -> Sweep:
+def read_sweep(path: str) -> Sweep:
     """Read and check a sweep file.
 
     Raises:
@@ -128,7 +129,7 @@ def read_sweep(path) -> Sweep:
         raise UserError(f'sweep file `{path}`: {error}') from error
 
 
-def parse_sweep(content, path='') -> Sweep:
+def parse_sweep(content: Any, path: str = '') -> Sweep:
     """Check what a sweep file holds; see :func:`read_sweep`."""
     if not isinstance(content, dict):
         raise UserError('it must hold keys such as method, metric and parameters')
@@ -168,14 +169,14 @@ def parse_sweep(content, path='') -> Sweep:
     return Sweep(**{**sweep.__dict__, 'notes': tuple(_notes(sweep))})
 
 
-def _parameters(content) -> tuple[Parameter, ...]:
+def _parameters(content: Any) -> tuple[Parameter, ...]:
     if not isinstance(content, dict) or not content:
         raise UserError('`parameters` must hold at least one parameter')
     found = [parse_parameter(name, spec) for name, spec in content.items()]
     return tuple(sorted(found, key=lambda parameter: parameter.name))
 
 
-def _metric(content) -> Metric:
+def _metric(content: Any) -> Metric:
     if not isinstance(content, dict) or not isinstance(content.get('name'), str):
         raise UserError('`metric` must hold `name`, for example pseudo/mIoU, and `goal`: trials are compared by it')
     known = ('name', 'goal', 'target', 'impute', 'impute_while_running')
@@ -195,7 +196,7 @@ def _metric(content) -> Metric:
     return Metric(content['name'], goal == 'maximize', target)
 
 
-def _early_terminate(content) -> dict | None:
+def _early_terminate(content: dict) -> dict | None:
     """Brackets of ``early_terminate``."""
     rule = content.get('early_terminate')
     if rule is None:
@@ -224,7 +225,7 @@ def _early_terminate(content) -> dict | None:
     return dict(stops=stops, eta=eta)
 
 
-def _notes(sweep) -> list[str]:
+def _notes(sweep: Sweep) -> list[str]:
     """What is done otherwise than by W&B."""
     notes = []
     if sweep.sampler == 'gp':
@@ -260,5 +261,5 @@ def _notes(sweep) -> list[str]:
     return notes
 
 
-def _whole(value, low) -> bool:
+def _whole(value: Any, low: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= low

@@ -7,6 +7,7 @@ beat, a time that it writes every :data:`BEAT` seconds.
 import os
 import socket
 import time
+from collections.abc import Callable, Hashable, Mapping
 
 #: Seconds between two beats.
 BEAT = 15.0
@@ -21,7 +22,7 @@ def identity() -> dict:
     return dict(machine=_machine(), pid=os.getpid(), start=_start(os.getpid()), host=socket.gethostname())
 
 
-def is_alive(owner) -> bool | None:
+def is_alive(owner: Mapping | None) -> bool | None:
     """Whether the process of :func:`identity` is there; None if it cannot be told from here."""
     if not isinstance(owner, dict) or owner.get('machine') is None or owner['machine'] != _machine():
         return None
@@ -37,16 +38,16 @@ class Watcher:
         wall (Callable): Seconds since 1970, comparable between machines but for wrong clocks.
     """
 
-    def __init__(self, clock=time.monotonic, wall=time.time) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time) -> None:
         self.clock, self.wall = clock, wall
         self._seen: dict = {}
 
-    def is_dead(self, name, owner, beat) -> bool:
+    def is_dead(self, name: Hashable, owner: Mapping | None, beat: float | None) -> bool:
         """Whether the process behind a trial is dead.
 
         Args:
-            name: Of the trial; it is remembered.
-            owner (dict, optional): From :func:`identity`; None where the process died before it could say.
+            name (Hashable): Of the trial; it is remembered.
+            owner (Mapping, optional): From :func:`identity`; None where the process died before it could say.
             beat (float, optional): Wall time of its last beat.
         """
         alive = is_alive(owner)
@@ -69,7 +70,7 @@ def _machine() -> str | None:
         return None
 
 
-def _start(pid) -> int | None:
+def _start(pid: int) -> int | None:
     """When a process began, in ticks since boot; None if it is not there or dead but not yet collected."""
     try:
         with open(f'/proc/{pid}/stat', 'rb') as file:

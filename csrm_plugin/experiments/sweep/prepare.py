@@ -6,11 +6,14 @@ import os.path as osp
 from csrm_plugin.config import provenance
 from csrm_plugin.config.load import load_config
 from csrm_plugin.engine.training import check_load_from
+from csrm_plugin.experiments.sweep.command import Command
+from csrm_plugin.experiments.sweep.definition import Sweep
 from csrm_plugin.experiments.sweep.space import read_back
+from csrm_plugin.experiments.sweep.study import SharedStudy
 from csrm_plugin.utils import UserError
 
 
-def check_settings(sweep, command) -> dict:
+def check_settings(sweep: Sweep, command: Command) -> dict:
     """Read the config as the first trial would, so that a misspelt key or a missing file shows before anything starts.
 
     Returns:
@@ -33,7 +36,7 @@ def check_settings(sweep, command) -> dict:
     )
 
 
-def check_jobs(command, jobs) -> None:
+def check_jobs(command: Command, jobs: int) -> None:
     """Raise if trials at the same time would meet at one port."""
     parts = ' '.join(command.head)
     if jobs > 1 and command.processes > 1 and '--standalone' not in parts and 'rdzv' not in parts:
@@ -42,7 +45,7 @@ def check_jobs(command, jobs) -> None:
         )
 
 
-def refuse_other_trials(folder, shared) -> None:
+def refuse_other_trials(folder: str, shared: SharedStudy) -> None:
     """Raise if a new study would write into the folders of another one."""
     there = glob.glob(osp.join(glob.escape(folder), 'trial_*'))
     if there and all(row.state == 'waiting' for row in shared.rows()):

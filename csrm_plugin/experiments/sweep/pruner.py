@@ -1,13 +1,20 @@
 """W&B's early termination as an Optuna pruner."""
 
 import math
+from collections.abc import Sequence
 
-from optuna.pruners import BasePruner
+import optuna
 
 from csrm_plugin.experiments.sweep.rows import superseded
 
 
-def brackets(min_iter=None, max_iter=None, s=None, eta=3.0, limit=10**9) -> list[int]:
+def brackets(
+    min_iter: int | None = None,
+    max_iter: int | None = None,
+    s: int | None = None,
+    eta: float = 3.0,
+    limit: int = 10**9,
+) -> list[int]:
     """Numbers of logged values at which runs are compared, ascending.
 
     Args:
@@ -34,7 +41,9 @@ def brackets(min_iter=None, max_iter=None, s=None, eta=3.0, limit=10**9) -> list
     return sorted(set(found))
 
 
-def should_stop(values, others, stops, eta, maximize) -> bool:
+def should_stop(
+    values: Sequence[float], others: Sequence[Sequence[float]], stops: Sequence[int], eta: float, maximize: bool
+) -> bool:
     """W&B's rule: stop a run that is not among the best ``1 / eta`` at its last bracket.
 
     At bracket b all runs with b logged values or more are ranked by their b-th value. The threshold is the one with
@@ -42,9 +51,9 @@ def should_stop(values, others, stops, eta, maximize) -> bool:
     W&B, without ``strict``).
 
     Args:
-        values (list[float]): What the run has logged so far.
-        others (list[list[float]]): What each other run has logged.
-        stops (list[int]): From :func:`brackets`.
+        values (Sequence[float]): What the run has logged so far.
+        others (Sequence[Sequence[float]]): What each other run has logged.
+        stops (Sequence[int]): From :func:`brackets`.
         eta (float): Above 1.
         maximize (bool): Whether more is better.
     """
@@ -57,18 +66,18 @@ def should_stop(values, others, stops, eta, maximize) -> bool:
     return min(sign * value for value in values) > threshold
 
 
-class HyperbandRule(BasePruner):
+class HyperbandRule(optuna.pruners.BasePruner):
     """Stops trials by :func:`should_stop`; a step of a trial is the iteration, a value counts when it was logged.
 
     Args:
-        stops (list[int]): Numbers of logged values, from :func:`brackets`.
+        stops (Sequence[int]): Numbers of logged values, from :func:`brackets`.
         eta (float): Above 1.
     """
 
-    def __init__(self, stops, eta) -> None:
+    def __init__(self, stops: Sequence[int], eta: float) -> None:
         self.stops, self.eta = stops, eta
 
-    def prune(self, study, trial) -> bool:
+    def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
         """Whether the trial should stop now."""
         others = [
             _values(other)
@@ -79,5 +88,5 @@ class HyperbandRule(BasePruner):
         return should_stop(_values(trial), others, self.stops, self.eta, maximize)
 
 
-def _values(trial) -> list[float]:
+def _values(trial: optuna.trial.FrozenTrial) -> list[float]:
     return [value for _, value in sorted(trial.intermediate_values.items())]

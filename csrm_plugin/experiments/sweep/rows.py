@@ -9,7 +9,14 @@ What Optuna has no place for is in user attributes of a trial:
 """
 
 import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from optuna.trial import FrozenTrial
+
+from csrm_plugin.experiments.sweep.space import Parameter
 
 #: Why a trial ended that does not count: another one stands for it.
 NOT_COUNTED = ('void', 'killed', 'interrupted')
@@ -42,9 +49,9 @@ class Row:
     slot: int
     attempt: int
     state: str
-    params: dict
-    stored: dict
-    curve: list
+    params: dict[str, Any]
+    stored: dict[str, Any]
+    curve: list[tuple[int, float]]
     value: float | None
     why: str | None
     reason: str | None
@@ -62,21 +69,21 @@ class Row:
         return self.curve[-1][0] if self.curve else None
 
 
-def folder_name(number) -> str:
+def folder_name(number: int) -> str:
     """Name of a trial's folder, for example ``trial_0003``."""
     return f'trial_{number:04d}'
 
 
-def superseded(trial) -> bool:
+def superseded(trial: FrozenTrial) -> bool:
     """Whether another trial stands for this one."""
     return trial.state.name == 'FAIL' and trial.user_attrs.get('outcome', {}).get('why') in NOT_COUNTED
 
 
-def read_rows(trials, parameters, now=None) -> list[Row]:
+def read_rows(trials: Iterable[FrozenTrial], parameters: Sequence[Parameter], now: datetime | None = None) -> list[Row]:
     """Trials as rows, by number; of an attempt that was queued twice by mistake, the second is left out.
 
     Args:
-        trials (Sequence[optuna.trial.FrozenTrial]): Of the study.
+        trials (Iterable[optuna.trial.FrozenTrial]): Of the study.
         parameters (Sequence[Parameter]): Of the sweep.
         now (datetime, optional): Local time, for the seconds of running trials.
     """
@@ -88,7 +95,7 @@ def read_rows(trials, parameters, now=None) -> list[Row]:
     return list(first.values())
 
 
-def latest(rows) -> dict[int, Row]:
+def latest(rows: Iterable[Row]) -> dict[int, Row]:
     """The last attempt of each slot."""
     found: dict[int, Row] = {}
     for row in rows:
@@ -97,11 +104,11 @@ def latest(rows) -> dict[int, Row]:
     return dict(sorted(found.items()))
 
 
-def due_again(rows, slot, retries) -> bool:
+def due_again(rows: Sequence[Row], slot: int, retries: int) -> bool:
     """Whether a slot must be tried again: its process was killed (not too often), or it failed and may do so.
 
     Args:
-        rows (list[Row]): All.
+        rows (Sequence[Row]): All.
         slot (int): Which.
         retries (int): How often a failed trial is tried again.
     """
@@ -114,7 +121,7 @@ def due_again(rows, slot, retries) -> bool:
     return times < MOST_KILLS + retries if last.why == 'killed' else times <= retries
 
 
-def finished_slots(rows, retries) -> list[int]:
+def finished_slots(rows: Sequence[Row], retries: int) -> list[int]:
     """Slots that are done: complete, pruned, or failed for good."""
     return [
         slot
@@ -123,14 +130,14 @@ def finished_slots(rows, retries) -> list[int]:
     ]
 
 
-def best_row(rows, maximize) -> Row | None:
+def best_row(rows: Iterable[Row], maximize: bool) -> Row | None:
     """The complete trial with the best last value; the first of equals."""
     complete = [row for row in rows if row.state == 'complete']
     sign = -1 if maximize else 1
     return min(complete, key=lambda row: (sign * row.value, row.number), default=None)
 
 
-def _row(trial, parameters, now) -> Row:
+def _row(trial: FrozenTrial, parameters: Sequence[Parameter], now: datetime | None) -> Row:
     attributes = trial.user_attrs
     stored = {**trial.system_attrs.get('fixed_params', {}), **trial.params}  # a waiting trial has the first alone
     outcome = attributes.get('outcome') or {}
@@ -157,7 +164,7 @@ def _row(trial, parameters, now) -> Row:
     )
 
 
-def _params(stored, parameters) -> dict:
+def _params(stored: Mapping[str, Any], parameters: Sequence[Parameter]) -> dict:
     """All parameters with their values."""
     found = {}
     for parameter in parameters:

@@ -7,17 +7,21 @@ import os.path as osp
 import signal
 import time
 import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import FrameType
+from typing import Any
 
 import optuna
 from mmengine.logging import MMLogger
+from rich.console import Console
 
 from csrm_plugin.experiments.children import job_environment, project_path, visible_gpus
 from csrm_plugin.experiments.sweep import ownership
-from csrm_plugin.experiments.sweep.command import parse_command
+from csrm_plugin.experiments.sweep.command import Command, parse_command
 from csrm_plugin.experiments.sweep.definition import read_sweep
 from csrm_plugin.experiments.sweep.prepare import check_jobs, check_settings, refuse_other_trials
 from csrm_plugin.experiments.sweep.result import best_options, importances_of, sweep_content, write_result
-from csrm_plugin.experiments.sweep.rows import best_row, folder_name
+from csrm_plugin.experiments.sweep.rows import Row, best_row, folder_name
 from csrm_plugin.experiments.sweep.storage import hide_password
 from csrm_plugin.experiments.sweep.study import SharedStudy
 from csrm_plugin.experiments.sweep.table import (
@@ -38,20 +42,20 @@ LOOK = 2.0
 
 
 def run_sweep(
-    path,
-    root,
-    console,
-    trials=None,
-    jobs=1,
-    config=None,
-    options=None,
-    work_dir=None,
-    storage=None,
-    name=None,
-    retries=0,
-    max_failures=5,
-    seed=None,
-    report=None,
+    path: str,
+    root: str,
+    console: Console,
+    trials: int | None = None,
+    jobs: int = 1,
+    config: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    work_dir: str | None = None,
+    storage: str | None = None,
+    name: str | None = None,
+    retries: int = 0,
+    max_failures: int = 5,
+    seed: int | None = None,
+    report: Callable[[str], str] | None = None,
 ) -> dict:
     """Run a sweep file, or what is left of it.
 
@@ -62,7 +66,7 @@ def run_sweep(
         trials (int, optional): Finished trials that the study is to have in all; a grid has an end of its own.
         jobs (int): Trials at a time in this process.
         config (str, optional): Config file in place of that in the command.
-        options (dict, optional): Fixed settings.
+        options (Mapping[str, Any], optional): Fixed settings.
         work_dir (str, optional): The sweep's folder; default ``work_dirs/sweeps/<name>``.
         storage (str, optional): URL of a database; default a journal in the folder.
         name (str, optional): Of the study; default ``<sweep file>_<config>``.
@@ -100,7 +104,7 @@ def run_sweep(
 
 
 @contextlib.contextmanager
-def explain_storage(url):
+def explain_storage(url: str | None) -> Iterator[None]:
     """Turn errors of a database into one line."""
     try:
         yield
@@ -125,7 +129,17 @@ class Runner:
         report (Callable[[str], str], optional): See :func:`run_sweep`.
     """
 
-    def __init__(self, shared, command, folder, console, jobs, max_failures, root, report=None) -> None:
+    def __init__(
+        self,
+        shared: SharedStudy,
+        command: Command,
+        folder: str,
+        console: Console,
+        jobs: int,
+        max_failures: int,
+        root: str,
+        report: Callable[[str], str] | None = None,
+    ) -> None:
         self.shared, self.command, self.folder = shared, command, folder
         self.jobs, self.max_failures, self.report = jobs, max_failures, report
         self.sweep, self.metric = shared.sweep, shared.sweep.metric.name
@@ -168,7 +182,7 @@ class Runner:
             raise KeyboardInterrupt
         return self._end(content)
 
-    def _on_signal(self, number, frame) -> None:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.signals += 1
 
     def _step(self) -> bool:
@@ -228,7 +242,7 @@ class Runner:
         self._changed = True
         return True
 
-    def _follow(self, run) -> None:
+    def _follow(self, run: TrialRun) -> None:
         """Hand on what a training has logged, and end its trial when it is over."""
         status, values = run.poll()
         if not run.told:
@@ -247,7 +261,7 @@ class Runner:
         self.runs.remove(run)
         self._changed = True
 
-    def _report(self, run, values, running) -> None:
+    def _report(self, run: TrialRun, values: Sequence[tuple[int, float]], running: bool) -> None:
         """Store values of the metric, and stop the training if the study says so."""
         for iteration, value in values:
             self._changed = True
@@ -261,7 +275,7 @@ class Runner:
                 run.child.stop()
                 return
 
-    def _still_ours(self, run, ours) -> bool:
+    def _still_ours(self, run: TrialRun, ours: bool) -> bool:
         """Give up a training whose trial another process has ended."""
         if not ours and not run.told:
             run.told = True
@@ -271,7 +285,7 @@ class Runner:
             )
         return ours
 
-    def _finish(self, run, outcome) -> None:
+    def _finish(self, run: TrialRun, outcome: dict) -> None:
         """End a trial in the study."""
         if not self._still_ours(run, self.shared.finish(run.trial, outcome)):
             return
@@ -291,7 +305,7 @@ class Runner:
             where = f'{format_value(outcome["value"])} at iteration {run.values[-1][0]}'
             self.display.event(f'trial {number} complete after {took}: {self.metric} {where}', 'green')
 
-    def _check_target(self, rows) -> None:
+    def _check_target(self, rows: Sequence[Row]) -> None:
         """Start nothing new once a trial has logged the target."""
         row = self.shared.target_row(rows) if self.closed is None else None
         if row is not None:
@@ -324,7 +338,7 @@ class Runner:
         self.display.update(rows)
         return content
 
-    def _end(self, content) -> dict:
+    def _end(self, content: dict) -> dict:
         """Say what came out.
 
         Raises:

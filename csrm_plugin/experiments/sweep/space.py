@@ -4,8 +4,11 @@ import itertools
 import json
 import math
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from csrm_plugin.config.arguments import OptionsAction
 from csrm_plugin.utils import UserError
@@ -74,10 +77,8 @@ class Parameter:
             return self.values
         return tuple(_canonical(value) for value in self.values)
 
-    def distribution(self):
+    def distribution(self) -> BaseDistribution | None:
         """The Optuna distribution; None for a constant. Rounding to ``q`` is left to :meth:`decode`, as W&B does it."""
-        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
         if self.kind == 'constant':
             return None
         if self.kind == 'categorical':
@@ -86,7 +87,7 @@ class Parameter:
             return IntDistribution(int(self.low), int(self.high))
         return FloatDistribution(self.low, self.high, log=self.log)
 
-    def decode(self, stored) -> Any:
+    def decode(self, stored: Any) -> Any:
         """The value for the command line, from what Optuna stores."""
         if self.kind == 'constant':
             return self.values[0]
@@ -97,7 +98,7 @@ class Parameter:
         rounded = round(stored / self.q) * self.q
         return int(rounded) if isinstance(self.q, int) else rounded
 
-    def encode(self, value) -> Any:
+    def encode(self, value: Any) -> Any:
         """What Optuna stores for one of ``values``."""
         if self.kind != 'categorical':
             return value
@@ -130,7 +131,7 @@ class Parameter:
         )
 
 
-def parse_parameter(name, spec) -> Parameter:
+def parse_parameter(name: Any, spec: Any) -> Parameter:
     """Read one entry below ``parameters``.
 
     Args:
@@ -160,11 +161,11 @@ def parse_parameter(name, spec) -> Parameter:
     return _range(name, kind, spec)
 
 
-def grid_cells(parameters):
+def grid_cells(parameters: Iterable[Parameter]) -> Iterator[dict[str, Any]]:
     """Yield every combination of a grid in W&B's order: parameters by name, the last one changing fastest.
 
     Args:
-        parameters (Sequence[Parameter]): Of the sweep, with listed values (:meth:`Parameter.as_list`).
+        parameters (Iterable[Parameter]): Of the sweep, with listed values (:meth:`Parameter.as_list`).
 
     Yields:
         dict: Name to value; constants are in it.
@@ -174,17 +175,17 @@ def grid_cells(parameters):
         yield {parameter.name: value for parameter, value in zip(ordered, values)}
 
 
-def grid_size(parameters) -> int:
+def grid_size(parameters: Iterable[Parameter]) -> int:
     """Number of combinations of a grid."""
     return math.prod(len(parameter.values) for parameter in parameters)
 
 
-def format_argument(name, value) -> str:
+def format_argument(name: str, value: Any) -> str:
     """``name=value`` as W&B's agent writes it."""
     return f'{name}={value}'
 
 
-def check_value(name, value) -> None:
+def check_value(name: str, value: Any) -> None:
     """Raise unless ``value`` can go through a command line.
 
     Raises:
@@ -209,12 +210,12 @@ def check_value(name, value) -> None:
         )
 
 
-def read_back(value) -> Any:
+def read_back(value: Any) -> Any:
     """What ``tools/train.py`` reads when the agent writes ``value``."""
     return OptionsAction.parse_value(str(value))
 
 
-def option_text(key, value) -> str:
+def option_text(key: str, value: Any) -> str:
     """``key=text`` that ``--cfg-options`` reads back as ``value``.
 
     Raises:
@@ -230,7 +231,7 @@ def option_text(key, value) -> str:
     raise UserError(f'--cfg-options {key}: {value!r} cannot be handed on to a trial; set it in a config file')
 
 
-def _kind(name, spec) -> str:
+def _kind(name: str, spec: dict) -> str:
     """The distribution, inferred as W&B does where none is given."""
     if 'parameters' in spec:
         raise UserError(
@@ -257,7 +258,7 @@ def _kind(name, spec) -> str:
     return kind
 
 
-def _range(name, kind, spec) -> Parameter:
+def _range(name: str, kind: str, spec: dict) -> Parameter:
     """A parameter between two bounds."""
     log, exponents, quantized = RANGES[kind]
     bounds = []
@@ -280,7 +281,7 @@ def _range(name, kind, spec) -> Parameter:
     return Parameter(name, kind, (), low, high, q, spec)
 
 
-def _only(name, spec, *allowed) -> None:
+def _only(name: str, spec: dict, *allowed: str) -> None:
     for key in spec:
         if key not in allowed:
             raise UserError(
@@ -288,11 +289,11 @@ def _only(name, spec, *allowed) -> None:
             )
 
 
-def _is_int(value) -> bool:
+def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_plain(value) -> bool:
+def _is_plain(value: Any) -> bool:
     """Whether a value is made of what JSON knows."""
     if isinstance(value, dict):
         return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
@@ -301,10 +302,10 @@ def _is_plain(value) -> bool:
     return value is None or isinstance(value, (bool, int, float, str))
 
 
-def _canonical(value) -> str:
+def _canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def _grid_key(value) -> str:
+def _grid_key(value: Any) -> str:
     """What W&B tells the values of a grid apart by: 3.0 and 3 are one, 1 and true are two."""
     return _canonical(int(value) if isinstance(value, float) and value.is_integer() else value)

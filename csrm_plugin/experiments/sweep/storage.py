@@ -4,6 +4,10 @@ import contextlib
 import fcntl
 import os.path as osp
 import re
+from collections.abc import Iterator
+
+from optuna import storages
+from optuna.storages.journal import JournalFileBackend
 
 from csrm_plugin.experiments.sweep.owned_lock import OwnedLock
 from csrm_plugin.utils import UserError
@@ -11,7 +15,7 @@ from csrm_plugin.utils import UserError
 JOURNAL = 'journal.log'
 
 
-def open_storage(folder, url=None):
+def open_storage(folder: str, url: str | None = None) -> storages.BaseStorage:
     """Open the storage of a sweep.
 
     Args:
@@ -24,12 +28,8 @@ def open_storage(folder, url=None):
     Raises:
         UserError: If it cannot be opened.
     """
-    from optuna import storages
-
     try:
         if url is None:
-            from optuna.storages.journal import JournalFileBackend
-
             journal = osp.abspath(osp.join(folder, JOURNAL))
             return storages.JournalStorage(JournalFileBackend(journal, OwnedLock(journal)))
         with file_lock(lock_path(folder, url)):  # two processes must not make the same tables
@@ -44,14 +44,14 @@ def open_storage(folder, url=None):
         raise UserError(f'{where} cannot be opened: {type(error).__name__}: {text}') from error
 
 
-def lock_path(folder, url=None) -> str:
+def lock_path(folder: str, url: str | None = None) -> str:
     """File that processes lock while they change who does what: beside a file of SQLite, else in the folder."""
     match = re.match(r'sqlite(?:\+\w+)?:///([^?]+)', url or '')
     return f'{match.group(1)}.lock' if match else osp.join(folder, '.lock')
 
 
 @contextlib.contextmanager
-def file_lock(path):
+def file_lock(path: str) -> Iterator[None]:
     """Hold a lock that ends with the process; where the file system has none, go on without.
 
     A journal and a database server stay right without it, but may queue a trial twice and drop the second one.
@@ -63,6 +63,6 @@ def file_lock(path):
         yield
 
 
-def hide_password(url) -> str:
+def hide_password(url: str) -> str:
     """The URL of a database without the password."""
     return re.sub(r'(://[^:/@]*):[^@]*@', r'\1:***@', url)

@@ -13,16 +13,20 @@ import os.path as osp
 import time
 import uuid
 import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
+from typing import Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
+from csrm_plugin.experiments.sweep.definition import STARTUP, Sweep
 from csrm_plugin.experiments.sweep.ownership import Watcher, identity
 from csrm_plugin.experiments.sweep.pruner import HyperbandRule
-from csrm_plugin.experiments.sweep.rows import due_again, finished_slots, folder_name, latest, read_rows
-from csrm_plugin.experiments.sweep.space import grid_cells, grid_size
+from csrm_plugin.experiments.sweep.rows import Row, due_again, finished_slots, folder_name, latest, read_rows
+from csrm_plugin.experiments.sweep.space import Parameter, grid_cells, grid_size
 from csrm_plugin.experiments.sweep.storage import file_lock, lock_path, open_storage
 from csrm_plugin.experiments.sweep.trial import finished_outcome
 from csrm_plugin.utils import UserError
@@ -46,7 +50,17 @@ class SharedStudy:
         storage (str, optional): URL of a database.
     """
 
-    def __init__(self, sweep, folder, name, setting, trials=None, retries=0, seed=None, storage=None) -> None:
+    def __init__(
+        self,
+        sweep: Sweep,
+        folder: str,
+        name: str,
+        setting: dict,
+        trials: int | None = None,
+        retries: int = 0,
+        seed: int | None = None,
+        storage: str | None = None,
+    ) -> None:
         self.sweep, self.folder, self.retries, self.name = sweep, folder, retries, name
         self._lock = lock_path(folder, storage)
         backend = open_storage(folder, storage)
@@ -63,11 +77,11 @@ class SharedStudy:
         self.owner, self._watcher = {**identity(), 'id': uuid.uuid4().hex}, Watcher()
         self._mine: set[int] = set()
 
-    def lock(self):
+    def lock(self) -> AbstractContextManager[None]:
         """Lock the study against other processes, where the file system can."""
         return file_lock(self._lock)
 
-    def bind(self, setting, seed) -> int:
+    def bind(self, setting: dict, seed: int | None) -> int:
         """Tie a new study to a setting, or check that it belongs to the same.
 
         Returns:
@@ -93,7 +107,7 @@ class SharedStudy:
             )
         return there['seed']
 
-    def rows(self) -> list:
+    def rows(self) -> list[Row]:
         """All trials, see :func:`csrm_plugin.experiments.sweep.rows.read_rows`."""
         trials = self.study.get_trials(deepcopy=False)
         return read_rows(trials, self.sweep.parameters, datetime.now())
@@ -111,7 +125,7 @@ class SharedStudy:
                         self._queue(slot, 1, values)
             self._queue_again(rows)
 
-    def recover(self) -> list:
+    def recover(self) -> list[Row]:
         """End the trials of dead processes, and queue them again.
 
         Returns:
@@ -131,7 +145,7 @@ class SharedStudy:
                 self._queue_again(self.rows())
         return [row for row in self.rows() if row.number in found]
 
-    def _left_by(self, trial) -> dict:
+    def _left_by(self, trial: FrozenTrial) -> dict:
         """How the trial of a dead process ended."""
         folder = osp.join(self.folder, folder_name(trial.number))
         return (
@@ -140,7 +154,7 @@ class SharedStudy:
             or dict(state='FAIL', why='killed', reason='its process was killed')
         )
 
-    def claim(self):
+    def claim(self) -> Trial | None:
         """Take the next trial from the queue.
 
         Returns:
@@ -164,14 +178,14 @@ class SharedStudy:
             _suggest(trial, parameter)
         return trial
 
-    def values(self, trial) -> dict:
+    def values(self, trial: Trial) -> dict[str, Any]:
         """All parameters of a claimed trial with their values, constants too."""
         return {
             parameter.name: parameter.decode(None if parameter.kind == 'constant' else trial.params[parameter.name])
             for parameter in self.sweep.parameters
         }
 
-    def finish(self, trial, outcome) -> bool:
+    def finish(self, trial: Trial, outcome: dict) -> bool:
         """End a trial of this process.
 
         Args:
@@ -188,11 +202,11 @@ class SharedStudy:
         self._mine.discard(trial.number)
         return ended
 
-    def beat(self, trial) -> bool:
+    def beat(self, trial: Trial) -> bool:
         """Show that the process of a trial is alive; False if another one has ended the trial."""
         return self._set(trial._trial_id, 'beat', time.time())
 
-    def report(self, trial, iteration, value) -> bool:
+    def report(self, trial: Trial, iteration: int, value: float) -> bool:
         """Store a value of the metric; False if another process has ended the trial."""
         try:
             trial.report(value, step=iteration)
@@ -200,11 +214,11 @@ class SharedStudy:
             return False
         return True
 
-    def finished(self, rows=None) -> int:
+    def finished(self, rows: Sequence[Row] | None = None) -> int:
         """Number of wanted trials that are done."""
         return len(finished_slots(self.rows() if rows is None else rows, self.retries))
 
-    def target_row(self, rows):
+    def target_row(self, rows: Sequence[Row]) -> Row | None:
         """The first trial that logged the target, if there is one."""
         for row in rows:
             counts = row.state in ('complete', 'pruned', 'running')
@@ -231,7 +245,7 @@ class SharedStudy:
             return trial._trial_id
         return None
 
-    def _take(self, trial_id) -> bool:
+    def _take(self, trial_id: int) -> bool:
         """Make a waiting trial one of this process, unless another one is quicker."""
         # The owner comes first, so that a kill in between leaves no running trial without one; and once more, since
         # without a lock a slower process may have written its own in between.
@@ -244,23 +258,23 @@ class SharedStudy:
         self._set(trial_id, 'owner', self.owner)
         return self._set(trial_id, 'beat', time.time())
 
-    def _is_double(self, trial) -> bool:
+    def _is_double(self, trial: FrozenTrial) -> bool:
         """Whether the same attempt of the same slot was queued before."""
         mine = _key(trial)
         return any(
             _key(other) == mine and other.number < trial.number for other in self.study.get_trials(deepcopy=False)
         )
 
-    def _queue(self, slot, attempt, params) -> None:
+    def _queue(self, slot: int, attempt: int, params: dict) -> None:
         self.study.enqueue_trial(params, user_attrs=dict(slot=slot, attempt=attempt))
 
-    def _queue_again(self, rows) -> None:
+    def _queue_again(self, rows: Sequence[Row]) -> None:
         """Queue the slots whose last attempt was killed, interrupted, or failed with retries left."""
         for slot, row in latest(rows).items():
             if row.state == 'failed' and due_again(rows, slot, self.retries):
                 self._queue(slot, row.attempt + 1, row.stored)
 
-    def _end(self, trial_id, outcome) -> bool:
+    def _end(self, trial_id: int, outcome: dict) -> bool:
         """Write how a trial ended, then its state."""
         if not self._set(trial_id, 'outcome', outcome):
             return False
@@ -271,19 +285,19 @@ class SharedStudy:
             return False
         return True
 
-    def _set(self, trial_id, key, value) -> bool:
+    def _set(self, trial_id: int, key: str, value: Any) -> bool:
         try:
             self.study._storage.set_trial_user_attr(trial_id, key, value)
         except UpdateFinishedTrialError:
             return False
         return True
 
-    def _running_elsewhere(self) -> list:
+    def _running_elsewhere(self) -> list[FrozenTrial]:
         trials = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         return [trial for trial in trials if trial.number not in self._mine]
 
 
-def wanted_trials(sweep, trials=None) -> int:
+def wanted_trials(sweep: Sweep, trials: int | None = None) -> int:
     """How many trials a study is to have.
 
     Raises:
@@ -302,7 +316,7 @@ def wanted_trials(sweep, trials=None) -> int:
     return min(limits)
 
 
-def make_sampler(kind, seed, slot):
+def make_sampler(kind: str, seed: int, slot: int) -> optuna.samplers.BaseSampler:
     """The sampler of one trial.
 
     It is seeded by the study's seed and the slot, so that no two processes draw the same, and a random search draws
@@ -313,8 +327,6 @@ def make_sampler(kind, seed, slot):
         seed (int): Of the study.
         slot (int): Of the trial.
     """
-    from csrm_plugin.experiments.sweep.definition import STARTUP
-
     digest = hashlib.sha256(f'{seed} {slot}'.encode()).digest()
     number = int.from_bytes(digest[:4], 'big')
     samplers = optuna.samplers
@@ -327,7 +339,7 @@ def make_sampler(kind, seed, slot):
     return samplers.RandomSampler(seed=number)
 
 
-def first_difference(old, new, prefix=''):
+def first_difference(old: Mapping, new: Mapping, prefix: str = '') -> tuple[str, Any, Any] | None:
     """Key, old and new value of the first difference between two nested dicts; None if they are the same."""
     for key in sorted({*old, *new}, key=str):
         before, after = old.get(key), new.get(key)
@@ -340,7 +352,7 @@ def first_difference(old, new, prefix=''):
     return None
 
 
-def _refuse_other_direction(storage, name, direction) -> None:
+def _refuse_other_direction(storage: optuna.storages.BaseStorage, name: str, direction: str) -> None:
     """Say what Optuna would say without naming the mend."""
     try:
         there = optuna.load_study(study_name=name, storage=storage).direction.name.lower()
@@ -353,7 +365,7 @@ def _refuse_other_direction(storage, name, direction) -> None:
         )
 
 
-def _suggest(trial, parameter) -> None:
+def _suggest(trial: Trial, parameter: Parameter) -> None:
     if parameter.kind == 'categorical':
         trial.suggest_categorical(parameter.name, parameter.choices)
     elif parameter.kind == 'int_uniform':
@@ -362,19 +374,19 @@ def _suggest(trial, parameter) -> None:
         trial.suggest_float(parameter.name, parameter.low, parameter.high, log=parameter.log)
 
 
-def _key(trial):
+def _key(trial: FrozenTrial) -> tuple:
     """Slot and attempt; None for what was dropped as a double."""
     if trial.user_attrs.get('outcome', {}).get('why') == 'void' or 'slot' not in trial.user_attrs:
         return (None, trial.number)
     return trial.user_attrs['slot'], trial.user_attrs.get('attempt', 1)
 
 
-def _beat(trial) -> float | None:
+def _beat(trial: FrozenTrial) -> float | None:
     """Wall time of the last sign of life."""
     started = trial.datetime_start
     return trial.user_attrs.get('beat') or (started.timestamp() if started is not None else None)
 
 
-def _short(value) -> str:
+def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 60 else f'{text[:57]}...'

@@ -1,12 +1,17 @@
 """What a sweep shows while it runs: a line per event, and on a terminal a table below that changes."""
 
 import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
+from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from csrm_plugin.experiments.sweep.rows import best_row, finished_slots
+from csrm_plugin.experiments.sweep.definition import Sweep
+from csrm_plugin.experiments.sweep.rows import Row, best_row, finished_slots
+from csrm_plugin.experiments.sweep.space import Parameter
 
 STYLES = {'complete': 'green', 'running': 'cyan', 'pruned': 'yellow', 'failed': 'red', 'waiting': 'dim'}
 
@@ -21,12 +26,12 @@ class Display:
         retries (int): As for the sweep.
     """
 
-    def __init__(self, console, sweep, wanted, retries) -> None:
+    def __init__(self, console: Console, sweep: Sweep, wanted: int, retries: int) -> None:
         self.console, self.sweep, self.wanted, self.retries = console, sweep, wanted, retries
         self._live = None
 
     @contextlib.contextmanager
-    def shown(self):
+    def shown(self) -> Iterator[None]:
         """Show the table meanwhile, if this is a terminal."""
         if not self.console.is_terminal:
             yield
@@ -35,22 +40,22 @@ class Display:
             yield
         self._live = None
 
-    def event(self, text, style=None) -> None:
+    def event(self, text: str, style: str | None = None) -> None:
         """Print a line."""
         self.console.print(escape(text), style=style, highlight=False, soft_wrap=True)
 
-    def update(self, rows) -> None:
+    def update(self, rows: Sequence[Row]) -> None:
         """Draw the table anew."""
         if self._live is not None:
             height = max(self.console.size.height - 8, 4)
             self._live.update(trials_table(rows, self.sweep, self.wanted, self.retries, height))
 
 
-def trials_table(rows, sweep, wanted, retries, height=1000) -> Table:
+def trials_table(rows: Sequence[Row], sweep: Sweep, wanted: int, retries: int, height: int = 1000) -> Table:
     """The table of trials: what runs, and the last of the others; those that wait are counted below.
 
     Args:
-        rows (list[Row]): All trials.
+        rows (Sequence[Row]): All trials.
         sweep (Sweep): The sweep file.
         wanted (int): Number of wanted trials.
         retries (int): How often a failed trial is tried again.
@@ -76,7 +81,7 @@ def trials_table(rows, sweep, wanted, retries, height=1000) -> Table:
     return table
 
 
-def summary_line(rows, sweep, wanted, retries) -> str:
+def summary_line(rows: Sequence[Row], sweep: Sweep, wanted: int, retries: int) -> str:
     """How far the sweep is, in a line."""
     count = {state: sum(row.state == state for row in rows) for state in STYLES}
     best = best_row(rows, sweep.metric.maximize)
@@ -87,7 +92,7 @@ def summary_line(rows, sweep, wanted, retries) -> str:
     return ', '.join(parts)
 
 
-def short_names(names) -> dict[str, str]:
+def short_names(names: Sequence[str]) -> dict[str, str]:
     """The shortest ends of dotted names that tell them apart.
 
     Example:
@@ -103,20 +108,20 @@ def short_names(names) -> dict[str, str]:
     return found
 
 
-def format_params(params, searched) -> str:
+def format_params(params: Mapping[str, Any], searched: Sequence[Parameter]) -> str:
     """The searched parameters in a line."""
     names = short_names([parameter.name for parameter in searched])
     return ' '.join(f'{short}={format_value(params[name])}' for name, short in names.items() if name in params)
 
 
-def format_value(value) -> str:
+def format_value(value: Any) -> str:
     """A number with four digits, anything else as it is."""
     if value is None:
         return ''
     return f'{value:.4g}' if isinstance(value, float) else str(value)
 
 
-def format_time(seconds) -> str:
+def format_time(seconds: float | None) -> str:
     """``35 s``, ``12.5 min`` or ``3.1 h``."""
     if seconds is None:
         return ''

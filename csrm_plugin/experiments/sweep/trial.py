@@ -5,6 +5,10 @@ import json
 import math
 import os.path as osp
 import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from optuna.trial import Trial
 
 from csrm_plugin.experiments.children import Child
 from csrm_plugin.utils.processes import failure_reason, log_tail
@@ -21,13 +25,13 @@ class ScalarReader:
         folder (str): Work directory of the run.
     """
 
-    def __init__(self, folder) -> None:
+    def __init__(self, folder: str) -> None:
         self.folder = folder
         #: Every name that was logged with a number.
         self.names: set[str] = set()
         self._offsets: dict[str, int] = {}
 
-    def read(self, last=False) -> list[dict]:
+    def read(self, last: bool = False) -> list[dict]:
         """Lines that are new.
 
         Args:
@@ -46,17 +50,19 @@ class ScalarReader:
         return lines
 
 
-def metric_values(lines, name) -> list[tuple[int | None, float]]:
+def metric_values(lines: Iterable[Mapping], name: str) -> list[tuple[int | None, float]]:
     """Iteration and value of each line that holds a metric; the value may be NaN or infinite."""
     return [(_iteration(line), float(line[name])) for line in lines if _is_number(line.get(name))]
 
 
-def outcome_of(status, values, metric, names, log) -> dict:
+def outcome_of(
+    status: int, values: Sequence[tuple[int, float]], metric: str, names: Iterable[str], log: str
+) -> dict[str, Any]:
     """How a training ended.
 
     Args:
         status (int): Exit status, negative for a signal.
-        values (list[tuple[int, float]]): All iterations and values of the metric.
+        values (Sequence[tuple[int, float]]): All iterations and values of the metric.
         metric (str): Its name.
         names (Iterable[str]): Everything that was logged.
         log (str): File with the output.
@@ -79,7 +85,7 @@ def outcome_of(status, values, metric, names, log) -> dict:
     return dict(state='FAIL', why='failed', reason=reason, tail=log_tail(log)[-KEPT_LINES:])
 
 
-def finished_outcome(folder, metric) -> dict | None:
+def finished_outcome(folder: str, metric: str) -> dict[str, Any] | None:
     """How a training ended that nobody watched any more, if its record says that it came to its end.
 
     Args:
@@ -109,12 +115,20 @@ class TrialRun:
         trial (optuna.trial.Trial): From :meth:`csrm_plugin.experiments.sweep.study.SharedStudy.claim`.
         folder (str): Its work directory.
         command (Sequence[str]): Program and arguments.
-        environment (dict[str, str]): Variables beside those of this process.
+        environment (Mapping[str, str]): Variables beside those of this process.
         metric (str): Name of the metric.
         place (int): Number of the job slot that it fills.
     """
 
-    def __init__(self, trial, folder, command, environment, metric, place) -> None:
+    def __init__(
+        self,
+        trial: Trial,
+        folder: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        metric: str,
+        place: int,
+    ) -> None:
         self.trial, self.folder, self.metric, self.place = trial, folder, metric, place
         self.log = osp.join(folder, 'trial.log')
         self.beat = time.monotonic()
@@ -139,13 +153,13 @@ class TrialRun:
             self.values.append(new[-1])
         return status, new
 
-    def outcome(self, status) -> dict:
+    def outcome(self, status: int) -> dict[str, Any]:
         """See :func:`outcome_of`."""
         found = outcome_of(status, self.values, self.metric, self._reader.names, self.log)
         return {**found, 'seconds': self.seconds}
 
 
-def _parse(line) -> dict | None:
+def _parse(line: str | bytes) -> dict | None:
     """A line of JSON; None for anything else."""
     try:
         found = json.loads(line)
@@ -154,11 +168,11 @@ def _parse(line) -> dict | None:
     return found if isinstance(found, dict) else None
 
 
-def _is_number(value) -> bool:
+def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _iteration(line) -> int | None:
+def _iteration(line: Mapping) -> int | None:
     for name in ('step', 'iter'):
         if _is_number(line.get(name)) and math.isfinite(line[name]):
             return int(line[name])

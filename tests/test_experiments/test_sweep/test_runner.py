@@ -111,7 +111,7 @@ def test_a_stubborn_training_is_killed(toy, monkeypatch):
     begin = time.monotonic()
     content = toy.run(parameters, more=rule)
     assert states(content) == ['complete', 'pruned'] and toy.ended() == ['x=3.0 y=0 mode=0']
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < 60
 
 
 def test_the_target_ends_the_sweep(toy):
@@ -186,11 +186,11 @@ def test_a_changed_setting_is_refused(toy):
 
 def test_ctrl_c_ends_the_trainings_and_queues_their_trials(toy):
     parameters = {'model.x': {'values': [1, 2, 3]}, 'model.sleep': {'value': 0.01}}
-    slow = {'model.x': {'values': [1, 2, 3]}, 'model.sleep': {'value': 20}}
+    slow = {'model.x': {'values': [1, 2, 3]}, 'model.sleep': {'value': 600}}
     toy.run(parameters)
 
     def stop():
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 120
         while len(toy.began()) < 5 and time.monotonic() < deadline:
             time.sleep(0.02)
         os.kill(os.getpid(), signal.SIGTERM)

@@ -5,10 +5,11 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 import pytest
+
+from csrm_plugin.experiments.sweep import runner
 
 PARAMETERS = {'model.x': {'values': [1, 2, 3]}, 'model.y': {'values': [1, 2]}}
 CELLS = sorted(f'x={x} y={y} mode=0' for x in (1, 2, 3) for y in (1, 2))
@@ -42,7 +43,8 @@ def start(toy, root):
         child.communicate()
 
 
-def wait_for(condition, seconds=40):
+def wait_for(condition, seconds=180):
+    """Wait until something is to be seen; the limit is only for a test that fails anyway."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -55,7 +57,7 @@ def test_two_processes_share_a_grid(toy, start, monkeypatch, storage):
     other = start(*(['--storage', storage] if storage else []), sleep=0.5)
     wait_for(lambda: toy.began())
     content = toy.run(PARAMETERS, storage=storage)
-    printed = other.communicate(timeout=60)[0]
+    printed = other.communicate(timeout=180)[0]
     assert other.returncode == 0, printed
     assert sorted(toy.began()) == sorted(toy.ended()) == CELLS
     took = [text.count(' starts: ') for text in (printed, toy.printed)]
@@ -70,7 +72,7 @@ def test_a_killed_sweep_goes_on_and_repeats_nothing_that_was_finished(toy, start
     first.kill()
     first.wait()
     pids = [json.loads(path.read_text())['pid'] for path in toy.folder.glob('sweep/trial_*/started.json')]
-    wait_for(lambda: not any(os.path.exists(f'/proc/{pid}') for pid in pids), 10)  # the trainings die with it
+    wait_for(lambda: not any(os.path.exists(f'/proc/{pid}') for pid in pids))  # the trainings die with it
     ended = toy.ended()
     content = toy.run(PARAMETERS, jobs=2)
     again = len(toy.began()) - 6  # what was begun twice
@@ -84,11 +86,17 @@ def test_a_killed_sweep_goes_on_and_repeats_nothing_that_was_finished(toy, start
     assert len({trial['folder'] for trial in content['trials']}) == 6 + again
 
 
-def test_a_process_takes_over_from_one_that_is_killed_beside_it(toy, start):
-    doomed = start('--trials', '2', '--jobs', '2', sleep=30)
+def test_a_process_takes_over_from_one_that_is_killed_beside_it(toy, start, monkeypatch):
+    doomed = start('--trials', '2', '--jobs', '2', sleep=600)
     wait_for(lambda: len(toy.began()) == 2)
-    killer = threading.Timer(1.0, doomed.kill)
-    killer.start()
+    event = runner.Display.event
+
+    def kill_once_it_is_waited_for(display, text, style=None):
+        event(display, text, style)
+        if text.startswith('waiting for other processes'):
+            doomed.kill()
+
+    monkeypatch.setattr(runner.Display, 'event', kill_once_it_is_waited_for)
     content = toy.run(PARAMETERS, trials=2)
     assert 'waiting for other processes: trial 0, 1' in toy.printed and '2 of 2 done' in toy.printed
     assert [trial['state'] for trial in content['trials']] == ['failed', 'failed', 'complete', 'complete']
@@ -96,9 +104,9 @@ def test_a_process_takes_over_from_one_that_is_killed_beside_it(toy, start):
 
 
 def test_ctrl_c_exits_with_130_and_one_line(toy, start):
-    child = start(sleep=30)
+    child = start(sleep=600)
     wait_for(lambda: len(toy.began()) == 1)
     os.killpg(child.pid, signal.SIGINT)  # as a terminal does: the training gets it too
-    printed = child.communicate(timeout=30)[0]
+    printed = child.communicate(timeout=180)[0]
     assert child.returncode == 130 and printed.splitlines()[-1] == 'error: interrupted'
     assert [trial['state'] for trial in toy.result()['trials']][-1] == 'waiting' and not toy.ended()
