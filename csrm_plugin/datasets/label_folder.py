@@ -102,7 +102,7 @@ def read_manifest(folder: str) -> dict | None:
     return content
 
 
-def claim_folder(folder, content: dict) -> None:
+def claim_folder(folder: str, content: dict) -> None:
     """Write ``labels.json``, or make sure that what is in the folder was made with the same settings.
 
     So several shards may fill one folder, a second run may skip what is there, and labels of two settings never end

@@ -1,10 +1,13 @@
 """The metric of weakly supervised segmentation: CAMs, segmentation, pseudo labels and classification at once."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 from mmseg.registry import METRICS
+from mmseg.structures import SegDataSample
 from prettytable import PrettyTable
 
 from csrm_plugin.evaluation.affinity import affinity_histograms, grid_classes, histogram_auc
@@ -52,8 +55,8 @@ class WSSSMetric(BaseMetric):
 
     def __init__(
         self,
-        thresholds=CAM_THRESHOLDS,
-        scales=(1.0,),
+        thresholds: Sequence[float] = CAM_THRESHOLDS,
+        scales: Sequence[float] = (1.0,),
         flip: bool = False,
         collect_device: str = 'cpu',
         prefix: str | None = None,
@@ -65,7 +68,7 @@ class WSSSMetric(BaseMetric):
         self.pictures: list[dict] = []
 
     @torch.no_grad()
-    def process(self, data_batch, data_samples) -> None:
+    def process(self, data_batch: object, data_samples: Sequence[dict]) -> None:
         """Count the pixels of a batch; ``data_samples`` are dicts with predictions, labels and masks."""
         for sample in data_samples:
             result = {'recipe': recipe_of(sample)}
@@ -108,7 +111,7 @@ class WSSSMetric(BaseMetric):
         return counts
 
     @torch.no_grad()
-    def pseudo_labels(self, sample) -> np.ndarray | None:
+    def pseudo_labels(self, sample: SegDataSample | dict) -> np.ndarray | None:
         """The pseudo labels that are scored, of one picture.
 
         Args:
@@ -135,7 +138,7 @@ class WSSSMetric(BaseMetric):
                 f'to {classes - 1} (and {IGNORE_INDEX}). Check it with `tools/prepare_data.py check`.'
             )
 
-    def compute_metrics(self, results) -> dict:
+    def compute_metrics(self, results: list[dict]) -> dict:
         """Scores over all pictures, in percent."""
         metrics, report = {}, {'context': self._context(results)}
         classes = self.dataset_meta['classes']
@@ -213,7 +216,7 @@ class WSSSMetric(BaseMetric):
         MMLogger.get_current_instance().info('per class, percent:\n' + table.get_string())
 
 
-def recipe_of(sample) -> tuple[str, float | None]:
+def recipe_of(sample: SegDataSample | dict) -> tuple[str, float | None]:
     """Source and threshold of a picture's pseudo labels, as the model says; the segmentation where it says nothing."""
     meta = sample if isinstance(sample, dict) else sample.metainfo
     recipe = meta.get('pseudo_label') or {}

@@ -146,7 +146,7 @@ def gather_classes(maps: Tensor, classes: Tensor) -> Tensor:
 
 @torch.no_grad()
 def own_class_pseudo_labels(
-    images,
+    images: Tensor | np.ndarray | None,
     cams: Tensor,
     classes: Tensor,
     present: Tensor,

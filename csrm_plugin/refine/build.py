@@ -47,6 +47,6 @@ def build_refinement(settings: RefinementSettings) -> DenseCRF | PixelAdaptiveRe
     return None
 
 
-def refinement_title(refinement) -> str:
+def refinement_title(refinement: DenseCRF | PixelAdaptiveRefinement | None) -> str:
     """What captions call the result of :func:`build_refinement`: ``dCRF``, ``PAR`` or ``not refined``."""
     return 'not refined' if refinement is None else refinement.title

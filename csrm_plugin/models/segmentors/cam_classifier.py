@@ -2,6 +2,7 @@
 
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
 from torch import Tensor
 
 from csrm_plugin.functional import normalize_cam
@@ -56,22 +57,22 @@ class CAMClassifier(WSSSSegmentor):
     def _default_recipe(cls, test_cfg: dict) -> LabelRecipe:
         return LabelRecipe('cam', test_cfg.get('cam_threshold', 0.5))
 
-    def extract_feat(self, inputs: Tensor):
+    def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """Outputs of backbone and neck for (B, 3, H, W)."""
         features = self.backbone(inputs)
         return self.neck(features) if self.neck is not None else features
 
-    def loss(self, inputs: Tensor, data_samples) -> dict:
+    def loss(self, inputs: Tensor, data_samples: list[SegDataSample]) -> dict:
         """``loss_c`` of a batch."""
         labels, cam = self.image_labels(data_samples, inputs.device), self._forward(inputs)
         positions = self.picture_positions(cam, data_samples, inputs.shape[2:])
         return dict(loss_c=self.loss_c(self.classify(cam, positions), labels))
 
-    def training_view(self, inputs: Tensor, data_samples) -> TrainingView:
+    def training_view(self, inputs: Tensor, data_samples: list[SegDataSample]) -> TrainingView:
         """The CAM of a batch; see :meth:`WSSSSegmentor.training_view`."""
         return TrainingView(self._forward(inputs))
 
-    def predict(self, inputs: Tensor, data_samples=None):
+    def predict(self, inputs: Tensor, data_samples: list[SegDataSample] | None = None) -> list[SegDataSample]:
         """Data samples with ``cam_logits``, ``pred_image_labels`` and a ``pred_sem_seg`` made from both."""
         data_samples = super().predict(inputs, data_samples)
         for sample in data_samples:

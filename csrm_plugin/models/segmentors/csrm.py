@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import torch
 from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
 from torch import Tensor
 
 from csrm_plugin import functional as F
@@ -165,7 +166,7 @@ class CSRM(TeacherStudent):
         self.warmup_factor = 1.0
         self.warmup_iters = 0
 
-    def loss(self, inputs: Tensor, data_samples) -> dict:
+    def loss(self, inputs: Tensor, data_samples: list[SegDataSample]) -> dict:
         """The terms of Eq. 14 and their statistics, for normalised pictures (B, 3, H, W)."""
         targets = self.mix(self.weak_targets(inputs, data_samples))
         student = self.student.branches(targets.inputs, represent=self.loss_m is not None)
@@ -225,7 +226,7 @@ class CSRM(TeacherStudent):
         }
 
     @torch.no_grad()
-    def weak_targets(self, inputs: Tensor, data_samples) -> Targets:
+    def weak_targets(self, inputs: Tensor, data_samples: list[SegDataSample]) -> Targets:
         """The teacher's view of the plain pictures (B, 3, H, W), and the pseudo labels made from its CAM."""
         labels = self.image_labels(data_samples, inputs.device)
         size = self.labeler.size(inputs)
@@ -265,7 +266,7 @@ class CSRM(TeacherStudent):
         return f'teacher; {super().training_note}; mix_prob {self.mix_prob:g}'
 
     @torch.no_grad()
-    def training_view(self, inputs: Tensor, data_samples) -> TrainingView:
+    def training_view(self, inputs: Tensor, data_samples: list[SegDataSample]) -> TrainingView:
         """The teacher's CAM and pseudo labels, and what ClassMix makes of them."""
         factor, self.warmup_factor = self.warmup_factor, 0.0  # the segmentation of the teacher is not drawn
         try:
@@ -281,11 +282,11 @@ class CSRM(TeacherStudent):
         """All branches of the predicting network for normalised pictures (B, 3, H, W)."""
         return self.predictor.branches(inputs)
 
-    def encode_decode(self, inputs: Tensor, batch_data_samples=None) -> Tensor:
+    def encode_decode(self, inputs: Tensor, batch_data_samples: list[SegDataSample] | None = None) -> Tensor:
         """Segmentation logits (B, K, H, W) of the predicting network at the size of the input."""
         return self.predictor.upscale(self.predictor.branches(inputs, represent=False).seg, inputs.shape[2:])
 
-    def predict(self, inputs: Tensor, data_samples=None):
+    def predict(self, inputs: Tensor, data_samples: list[SegDataSample] | None = None) -> list[SegDataSample]:
         """Data samples with ``cam_logits``, ``pred_image_labels``, ``seg_logits`` and ``pred_sem_seg``."""
         outputs = self.predictor.branches(inputs, represent=False)
         return self.add_predictions(data_samples, inputs.shape[2:], outputs.cam, outputs.seg)

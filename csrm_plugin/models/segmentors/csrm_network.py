@@ -45,6 +45,6 @@ class CSRMNetwork(EncoderDecoder):
         rep = self.representation_head(features) if represent else None
         return CSRMOutputs(self.cam_head(features), self.decode_head(features), rep)
 
-    def upscale(self, maps: Tensor, size) -> Tensor:
+    def upscale(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
         """Resize maps (B, X, h, w) to ``size`` (H, W), bilinearly, as the decode head's ``align_corners`` says."""
         return resize(maps.float(), tuple(size), mode='bilinear', align_corners=self.align_corners)

@@ -61,7 +61,7 @@ class PropagatingSegmentor(WSSSSegmentor):
         return self.prediction.scales, self.prediction.flip
 
     @prediction_views.setter
-    def prediction_views(self, views) -> None:
+    def prediction_views(self, views: tuple[tuple[float, ...], bool]) -> None:
         self.prediction = replace(self.prediction, scales=views[0], flip=views[1])
 
     @abstractmethod
@@ -87,7 +87,7 @@ class PropagatingSegmentor(WSSSSegmentor):
         """Classes (B, C), bool, that the classifier sees in CAMs (B, C, h, w); ``valid`` (B, h, w) is pooled."""
         return self.classify(cam, valid).sigmoid() > self.prediction.score_threshold
 
-    def encode_decode(self, inputs: Tensor, batch_data_samples=None) -> Tensor:
+    def encode_decode(self, inputs: Tensor, batch_data_samples: list[SegDataSample] | None = None) -> Tensor:
         """Segmentation logits (B, K, H, W) at the size of the input (B, 3, H, W)."""
         found = self.propagate(inputs)
         cams = F.upscale(found.cams, tuple(inputs.shape[2:]), self.align_corners)

@@ -225,7 +225,7 @@ def views_title(scales: tuple[float, ...], flip: bool) -> str:
     return f'scales {" ".join(f"{scale:g}" for scale in scales)} {"with" if flip else "without"} flip'
 
 
-def check_scales(name: str, scales) -> None:
+def check_scales(name: str, scales: object) -> None:
     """Raise ``UserError`` unless ``scales`` are one or more numbers above 0; ``name`` is the setting."""
     if not isinstance(scales, (tuple, list)) or not scales or not all(map(_is_positive, scales)):
         raise UserError(f'`{name}` must be a list of one or more numbers above 0, but is {scales!r}.')

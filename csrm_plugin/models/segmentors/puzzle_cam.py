@@ -2,6 +2,7 @@
 
 import torch.nn.functional as F
 from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
 from torch import Tensor
 
 from csrm_plugin.functional import masked_mean
@@ -50,7 +51,7 @@ class PuzzleCAM(CAMClassifier):
         self.tiles = tiles
         self.reconstruction_weight = loss_re_weight
 
-    def loss(self, inputs: Tensor, data_samples) -> dict:
+    def loss(self, inputs: Tensor, data_samples: list[SegDataSample]) -> dict:
         """``loss_c`` of the whole pictures, ``loss_c_tiles`` of the merged maps, ``loss_re`` between the two."""
         labels, size = self.image_labels(data_samples, inputs.device), inputs.shape[2:]
         whole = self._forward(inputs)
@@ -68,6 +69,6 @@ class PuzzleCAM(CAMClassifier):
         losses['loss_re'] = self.reconstruction_weight * mean
         return losses
 
-    def training_view(self, inputs: Tensor, data_samples) -> TrainingView:
+    def training_view(self, inputs: Tensor, data_samples: list[SegDataSample]) -> TrainingView:
         """The CAM of a batch, and the tiles; see :meth:`WSSSSegmentor.training_view`."""
         return super().training_view(inputs, data_samples)._replace(tiles=self.tiles)

@@ -1,12 +1,14 @@
 """RML: representation mutual learning, without a decoder."""
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 from mmseg.models.utils import resize
 from mmseg.registry import MODELS
-from torch import Tensor
+from mmseg.structures import SegDataSample
+from torch import Tensor, nn
 
 from csrm_plugin import functional as F
 from csrm_plugin.models.segmentors.propagating_segmentor import Propagated, PropagatingSegmentor
@@ -139,7 +141,7 @@ class RML(PropagatingSegmentor):
         """Whether CAMs are propagated: an affinity that nothing trains says nothing."""
         return self.loss_pixel is not None and self.prediction.steps > 0
 
-    def extract_feat(self, inputs: Tensor):
+    def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """Outputs of the backbone for (B, 3, H, W)."""
         return self.backbone(inputs)
 
@@ -159,7 +161,7 @@ class RML(PropagatingSegmentor):
         features, attentions = self.backbone.forward_with_attention(inputs)
         return View(features, attentions, self.cam_head(features))
 
-    def loss(self, inputs: Tensor, data_samples) -> dict:
+    def loss(self, inputs: Tensor, data_samples: list[SegDataSample]) -> dict:
         """Classification and the three levels, with their statistics, for normalised pictures (B, 3, H, W)."""
         labels = self.image_labels(data_samples, inputs.device)
         learning = self.warmup_factor > 0
@@ -205,7 +207,9 @@ class RML(PropagatingSegmentor):
         return losses | statistics
 
     @torch.no_grad()
-    def pixel_targets(self, inputs: Tensor, labels: Tensor, valid: Tensor, size) -> tuple[Tensor, Tensor, dict]:
+    def pixel_targets(
+        self, inputs: Tensor, labels: Tensor, valid: Tensor, size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor, dict]:
         """Labels of pairs for the positions of a map, and statistics.
 
         Args:
@@ -259,7 +263,7 @@ class RML(PropagatingSegmentor):
         cams = F.propagate(cams, affinity, self.radius, settings.power, settings.steps)
         return Propagated(view.cam, cams, affinity)
 
-    def training_view(self, inputs: Tensor, data_samples) -> TrainingView:
+    def training_view(self, inputs: Tensor, data_samples: list[SegDataSample]) -> TrainingView:
         """CAM and pixel labels of a batch; see :meth:`WSSSSegmentor.training_view`."""
         labels, valid = self.image_labels(data_samples, inputs.device), self.valid_pixels(inputs, data_samples)
         cam = self.labeler.view(self._forward, inputs)
@@ -268,7 +272,7 @@ class RML(PropagatingSegmentor):
 
 
 @contextmanager
-def evaluating(model):
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Evaluation mode (no dropped paths) for a while."""
     training = model.training
     model.eval()

@@ -64,7 +64,7 @@ class TeacherStudent(WSSSSegmentor):
         self.update_teacher(0)
         self._is_init = True
 
-    def train(self, mode: bool = True):
+    def train(self, mode: bool = True) -> 'TeacherStudent':
         """Set the mode of everything but the teacher, which stays in evaluation mode."""
         super().train(mode)
         self.teacher.eval()
@@ -80,7 +80,7 @@ class TeacherStudent(WSSSSegmentor):
             if not value.is_floating_point():
                 value.copy_(student[name])
 
-    def extract_feat(self, inputs: Tensor):
+    def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """Outputs of the predicting network's backbone for (B, 3, H, W)."""
         return self.predictor.extract_feat(inputs)
 

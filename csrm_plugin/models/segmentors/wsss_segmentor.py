@@ -1,5 +1,6 @@
 """What all segmentors that learn from image-level labels share."""
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from mmengine.structures import LabelData, PixelData
@@ -163,7 +164,7 @@ class WSSSSegmentor(BaseSegmentor):
             )
         return total, log_vars
 
-    def image_labels(self, data_samples: list[SegDataSample], device) -> Tensor:
+    def image_labels(self, data_samples: list[SegDataSample], device: torch.device | str) -> Tensor:
         """Image-level labels (B, C), float32, 0/1."""
         if not all('gt_image_labels' in sample for sample in data_samples):
             raise UserError(
@@ -178,7 +179,9 @@ class WSSSSegmentor(BaseSegmentor):
         return _valid_pixels(data_samples, inputs.shape[2:], inputs.device)
 
     @staticmethod
-    def picture_positions(cam: Tensor, data_samples: list[SegDataSample] | None, size) -> Tensor | None:
+    def picture_positions(
+        cam: Tensor, data_samples: list[SegDataSample] | None, size: tuple[int, int]
+    ) -> Tensor | None:
         """Positions of a CAM that hold a picture: class scores are pooled over those, for padding is no part of it.
 
         Args:
@@ -193,7 +196,7 @@ class WSSSSegmentor(BaseSegmentor):
             return None
         return F.inside(_valid_pixels(data_samples, size, cam.device), tuple(cam.shape[2:]))
 
-    def pictures(self, inputs: Tensor, size=None) -> Tensor:
+    def pictures(self, inputs: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """The pictures (B, H, W, 3), uint8, RGB, that the normalised inputs were made from, shrunk to ``size``."""
         preprocessor = self.data_preprocessor
         pixels = inputs
@@ -242,7 +245,13 @@ class WSSSSegmentor(BaseSegmentor):
         """Data samples with what the class says; here CAMs and class scores."""
         return self.add_predictions(data_samples, inputs.shape[2:], self._forward(inputs))
 
-    def add_predictions(self, data_samples, size, cam: Tensor, seg_logits: Tensor | None = None):
+    def add_predictions(
+        self,
+        data_samples: list[SegDataSample] | None,
+        size: tuple[int, int],
+        cam: Tensor,
+        seg_logits: Tensor | None = None,
+    ) -> list[SegDataSample]:
         """Put CAM (B, C, h, w) and segmentation logits (B, K, h, w) into the data samples; ``size`` is the input's."""
         if data_samples is None:
             data_samples = [SegDataSample() for _ in cam]
@@ -260,7 +269,7 @@ class WSSSSegmentor(BaseSegmentor):
                 sample.pred_sem_seg = PixelData(data=row.argmax(dim=0, keepdim=True))
         return data_samples
 
-    def training_labels(self, picture, cam_logits: Tensor, labels: Tensor) -> Tensor | None:
+    def training_labels(self, picture: np.ndarray, cam_logits: Tensor, labels: Tensor) -> Tensor | None:
         """The pseudo labels that this model would learn from, but from one CAM at the picture's size; for drawing them.
 
         Args:
@@ -287,7 +296,7 @@ class WSSSSegmentor(BaseSegmentor):
         """
         return None
 
-    def encode_decode(self, inputs: Tensor, batch_data_samples=None) -> Tensor:
+    def encode_decode(self, inputs: Tensor, batch_data_samples: list[SegDataSample] | None = None) -> Tensor:
         """Segmentation logits (B, K, H, W) at the size of the input (B, 3, H, W)."""
         raise UserError(f'{type(self).__name__} has no segmentation branch; it gives CAMs (`predict`).')
 

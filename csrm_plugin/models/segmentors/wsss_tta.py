@@ -4,6 +4,7 @@ import torch
 from mmengine.model import BaseTTAModel
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
 
 
 @MODELS.register_module()
@@ -15,7 +16,7 @@ class WSSSTTAModel(BaseTTAModel):
     plain segmentation network has no CAMs) is left out, and so are affinities, which belong to a single view.
     """
 
-    def merge_preds(self, data_samples_list):
+    def merge_preds(self, data_samples_list: list[list[SegDataSample]]) -> list[SegDataSample]:
         """One data sample for each picture.
 
         Args:
