@@ -216,7 +216,7 @@ def read_data_only(module: types.ModuleType) -> None:
 class _TorchThatReadsData(types.ModuleType):
     """Torch as it is, but for :meth:`load`."""
 
-    def __getattr__(self, name: str):
+    def __getattr__(self, name: str) -> object:
         return getattr(importlib.import_module('torch'), name)
 
     @property

@@ -72,7 +72,7 @@ class _Findings:
         folder (str): Where the files must be in the archive.
     """
 
-    def __init__(self, total, folder):
+    def __init__(self, total, folder) -> None:
         self.values = dict(total=total, folder=folder)
         self.names = {}
 

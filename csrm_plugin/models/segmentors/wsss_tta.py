@@ -28,7 +28,7 @@ class WSSSTTAModel(BaseTTAModel):
         return [self._merge(views) for views in data_samples_list]
 
     @staticmethod
-    def _merge(views):
+    def _merge(views: list[SegDataSample]) -> SegDataSample:
         sample = views[0]
         if 'cam_logits' in sample:
             sample.cam_logits = PixelData(data=torch.stack([view.cam_logits.data for view in views]).mean(dim=0))

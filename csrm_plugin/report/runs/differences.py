@@ -13,7 +13,7 @@ SEED = 'randomness.seed'
 
 
 class _Absent:
-    def __repr__(self):
+    def __repr__(self) -> str:
         return 'ABSENT'
 
 
