@@ -11,6 +11,7 @@ def upscale(maps: Tensor, size: tuple[int, int] | None, align_corners: bool = Fa
     """Resize maps (B, X, h, w), float, to ``size`` (H, W), bilinearly, in float32 (float64 for float64).
 
     Example:
+        >>> import torch
         >>> upscale(torch.tensor([[[[0.0, 1.0]]]]), (1, 4))
         tensor([[[[0.0000, 0.2500, 0.7500, 1.0000]]]])
     """
@@ -26,6 +27,7 @@ def shrink_nearest(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize maps (B, H, W) of labels or a mask, of any dtype, to ``size`` (h, w) with nearest neighbours.
 
     Example:
+        >>> import torch
         >>> shrink_nearest(torch.tensor([[[1, 1, 2, 255]]]), (1, 2))
         tensor([[[1, 2]]])
     """
@@ -40,6 +42,7 @@ def inside(valid: Tensor, size: tuple[int, int]) -> Tensor:
     Of a picture smaller than half a position, those that it covers most: each picture has some.
 
     Example:
+        >>> import torch
         >>> inside(torch.tensor([[[True, True, True, False, False, False]]]), (1, 3))
         tensor([[[ True,  True, False]]])
     """
@@ -51,6 +54,7 @@ def masked(maps: Tensor, valid: Tensor) -> Tensor:
     """``maps`` (B, X, h, w) with zeros where ``valid`` (B, h, w), bool, does not hold.
 
     Example:
+        >>> import torch
         >>> masked(torch.tensor([[[[3.0, 4.0]]]]), torch.tensor([[[True, False]]]))
         tensor([[[[3., 0.]]]])
     """
@@ -61,6 +65,7 @@ def scale_pictures(pictures: Tensor, scale: float) -> Tensor:
     """Resize (B, 3, H, W), float, to ``scale`` times its size, rounded: edge upon edge, so that maps of all scales fit.
 
     Example:
+        >>> import torch
         >>> scale_pictures(torch.zeros(1, 3, 10, 15), 0.5).shape
         torch.Size([1, 3, 5, 8])
     """
