@@ -145,13 +145,13 @@ def module_graph(imports: Iterable[Import]) -> Graph:
 def room_graph(imports: Iterable[Import], modules: dict[str, Path]) -> Graph:
     """Package -> packages that it imports, each package without those inside it.
 
-    A package's ``__init__`` that gathers what is inside it counts for no import of its own.
+    A package and what is inside it are one house: they may know each other, as long as no modules import in a circle.
     """
     graph = {}
     for item in imports:
         own, other = room_of(item.module, modules), room_of(item.target, modules)
-        gathers = own == item.module and other.startswith(f'{own}.')
-        if own != other and not gathers:
+        one_house = f'{own}.'.startswith(f'{other}.') or f'{other}.'.startswith(f'{own}.')
+        if not one_house:
             graph.setdefault(own, set()).add(other)
     return graph
 

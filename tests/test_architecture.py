@@ -224,17 +224,19 @@ def test_circles_of_modules_are_found(project):
     assert architecture.reachable(architecture.module_graph(imports), b) == {a, b, c}
 
 
-def test_circles_of_packages_are_found_but_gathering_is_none(project):
+def test_circles_of_packages_are_found_but_a_house_is_none(project):
     files = {
         'csrm_plugin/high/__init__.py': 'from csrm_plugin.high import inner',
         'csrm_plugin/high/a.py': '',
         'csrm_plugin/high/inner/b.py': 'from csrm_plugin.high.a import name',
+        'csrm_plugin/high/c.py': 'from csrm_plugin.high.inner.b import name',
+        'csrm_plugin/high/other/d.py': 'from csrm_plugin.high.inner.b import name',
     }
     imports, modules = project(files)
     assert architecture.find_circle(architecture.room_graph(imports, modules)) is None
-    imports, modules = project(files | {'csrm_plugin/high/c.py': 'from csrm_plugin.high.inner.b import name'})
-    high, inner = 'csrm_plugin.high', 'csrm_plugin.high.inner'
-    assert architecture.find_circle(architecture.room_graph(imports, modules)) == [high, inner, high]
+    imports, modules = project(files | {'csrm_plugin/high/inner/e.py': 'from csrm_plugin.high.other.d import name'})
+    inner, other = 'csrm_plugin.high.inner', 'csrm_plugin.high.other'
+    assert architecture.find_circle(architecture.room_graph(imports, modules)) == [inner, other, inner]
 
 
 def test_the_picture_shows_counts_of_files_and_what_is_wrong(project, tmp_path):

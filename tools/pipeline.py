@@ -10,16 +10,28 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog='Stages whose inputs, code and settings have not changed are skipped, and it says so. After a crash or '
-        'a kill, call it again. Each stage writes a card.json with what it stands on; compare with tools/doctor.py.',
+        'a kill, call it again. What a training made is never removed: what is in the way of another is renamed to '
+        'STAGE.set_aside_TIME_WHY. Each stage writes a card.json with what it stands on; compare with tools/doctor.py.',
     )
     add = parser.add_argument
     add('name', help='demo, msrc, voc, coco (mmcfg/pipelines), or a YAML file')
     add('--work-dir', metavar='DIR', help='folder of the run (default: work_dirs/pipeline_NAME)')
     add('--seed', type=int, help="seed of all trainings (default: the pipeline's)")
-    add('--from', dest='start', metavar='STAGE', help='run everything from this stage on, whatever is there')
+    add(
+        '--from',
+        dest='start',
+        metavar='STAGE',
+        help='take the stages before this one as they are, and run it and all after it anew',
+    )
     add('--until', metavar='STAGE', help='stop after this stage')
     add('--dry-run', action='store_true', help='only say what would run, with the commands')
-    add('--gpus', type=int, default=1, metavar='N', help='processes of each training, by torchrun (default: 1)')
+    add(
+        '--gpus',
+        type=int,
+        default=1,
+        metavar='N',
+        help='processes of each training and test, by torchrun, and shards of what makes labels and masks (default: 1)',
+    )
     return parser
 
 

@@ -1,4 +1,4 @@
-"""Where a result comes from: settings, hashes of settings, code and files, versions, git and host.
+"""Where a result comes from: settings, hashes of settings and files, versions, git and host.
 
 Nothing here names a host, a user or an absolute path beyond what the user gave, so that records can be compared across
 machines.
@@ -11,7 +11,6 @@ import os.path as osp
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable
 from importlib import metadata
 
 from mmengine.config import Config
@@ -128,29 +127,6 @@ def config_hash(settings: dict) -> str:
     """SHA-256 of what :func:`config_settings` gives, in hex; 1 and 1.0 count as the same."""
     text = json.dumps(_canonical(settings), sort_keys=True, separators=(',', ':'))
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def code_hash(packages: Iterable[str] | None = None) -> str:
-    """SHA-256, in hex, over names and contents of the Python files of ``csrm_plugin``.
-
-    Args:
-        packages (Iterable[str], optional): Sub-packages or modules such as ``models``, ``datasets.transforms`` or
-            ``utils``; their order does not matter. All by default.
-
-    Raises:
-        ValueError: If there is no such package.
-    """
-    files = set()
-    for name in ['.'] if packages is None else packages:
-        path = osp.normpath(osp.join(_PACKAGE_FOLDER, *name.split('.')))
-        found = [f'{path}.py'] if osp.isfile(f'{path}.py') else _python_files(path)
-        if not found:
-            raise ValueError(f'csrm_plugin has no package or module `{name}`')
-        files.update(found)
-    digest = hashlib.sha256()
-    for name, path in sorted((osp.relpath(path, _PACKAGE_FOLDER).replace(os.sep, '/'), path) for path in files):
-        digest.update(f'{name}\0{file_hash(path)}\n'.encode())
-    return digest.hexdigest()
 
 
 def file_hash(path: str) -> str:
@@ -279,11 +255,6 @@ def _canonical(value):
     if isinstance(value, list):
         return [_canonical(item) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _python_files(folder):
-    """Paths of the Python files below ``folder``."""
-    return [osp.join(place, name) for place, _, names in os.walk(folder) for name in names if name.endswith('.py')]
 
 
 def _distributed_version(names):

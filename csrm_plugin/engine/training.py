@@ -7,8 +7,11 @@ import os
 import os.path as osp
 import re
 import zipfile
+from collections.abc import Sequence
 
 import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
@@ -19,8 +22,14 @@ from csrm_plugin.utils.cli import describe_error
 
 
 def prepare_training(
-    config, cfg_options=None, work_dir=None, resume=None, amp=False, auto_scale_lr=False, launcher='none'
-):
+    config: str,
+    cfg_options: dict | None = None,
+    work_dir: str | None = None,
+    resume: str | None = None,
+    amp: bool = False,
+    auto_scale_lr: bool = False,
+    launcher: str = 'none',
+) -> Config:
     """Read a config and apply everything that a training command can ask for.
 
     Args:
@@ -52,7 +61,7 @@ def prepare_training(
     return cfg
 
 
-def run_training(cfg, runner_class=Runner, hooks=()):
+def run_training(cfg: Config, runner_class: type[Runner] = Runner, hooks: Sequence[Hook] = ()) -> Runner:
     """Train, and tell the hooks that have ``after_failure`` (the record of the run) if it fails.
 
     Args:
@@ -78,7 +87,7 @@ def run_training(cfg, runner_class=Runner, hooks=()):
     return runner
 
 
-def set_trial_dir(cfg):
+def set_trial_dir(cfg: Config) -> None:
     """Give each trial of a W&B sweep a work directory of its own, below the one that the command names.
 
     The agent starts every trial with the same command; the environment says which one it is.
@@ -88,13 +97,13 @@ def set_trial_dir(cfg):
         cfg.work_dir = osp.join(cfg.work_dir, f'sweep_{sweep}', run)
 
 
-def set_work_dir(cfg, config, work_dir=None):
+def set_work_dir(cfg: Config, config: str, work_dir: str | None = None) -> None:
     """Command line before config before ``./work_dirs/<config name>``."""
     name = osp.splitext(osp.basename(config))[0]
     cfg.work_dir = work_dir or cfg.get('work_dir') or osp.join('.', 'work_dirs', name)
 
 
-def set_resume(cfg, resume=None):
+def set_resume(cfg: Config, resume: str | None = None) -> None:
     """Decide what the run starts from: ``cfg.resume`` and ``cfg.load_from``.
 
     With ``'auto'`` (or ``resume=True`` in the config) the newest checkpoint of the work directory comes first, and
@@ -127,7 +136,7 @@ def set_resume(cfg, resume=None):
     cfg.resume, cfg.load_from = True, found
 
 
-def find_latest_checkpoint(folder):
+def find_latest_checkpoint(folder: str) -> str | None:
     """The newest training checkpoint in a work directory, or None.
 
     It is the one that ``last_checkpoint`` names (also after the folder was moved); without that file, the
@@ -154,7 +163,7 @@ def find_latest_checkpoint(folder):
     return None
 
 
-def check_load_from(cfg):
+def check_load_from(cfg: Config) -> None:
     """Raise ``MissingFileError`` if ``cfg.load_from`` is a path where nothing is; '' means None."""
     path = cfg.get('load_from') or None
     cfg.load_from = path
@@ -164,7 +173,7 @@ def check_load_from(cfg):
         )
 
 
-def enable_amp(cfg):
+def enable_amp(cfg: Config) -> None:
     """Use automatic mixed precision: float16 with dynamic loss scale on CUDA, bfloat16 on CPUs."""
     wrapper = cfg.optim_wrapper
     own = wrapper.get('type', 'OptimWrapper')
@@ -179,7 +188,7 @@ def enable_amp(cfg):
         wrapper.type = 'CPUAmpOptimWrapper'
 
 
-def enable_auto_scale_lr(cfg):
+def enable_auto_scale_lr(cfg: Config) -> None:
     """Scale the learning rate by the real global batch over ``auto_scale_lr.base_batch_size``.
 
     MMEngine counts one step of every process as the real batch. With accumulation an update sees several, so the

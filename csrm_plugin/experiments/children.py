@@ -260,8 +260,12 @@ def train_command(root: str, config: str, arguments: Sequence[str], processes: i
     tool = os.path.join(root, 'tools', 'train.py')
     if processes == 1:
         return [sys.executable, tool, config, *arguments]
-    torchrun = ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={processes}']
-    return [sys.executable, *torchrun, tool, config, '--launcher', 'pytorch', *arguments]
+    return [sys.executable, *torchrun(processes), tool, config, '--launcher', 'pytorch', *arguments]
+
+
+def torchrun(processes: int) -> list[str]:
+    """What comes between the interpreter and a tool that is to run in several processes of this machine."""
+    return ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={processes}']
 
 
 def visible_gpus() -> list[str]:

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from csrm_plugin.config import provenance
 from csrm_plugin.config.arguments import OptionsAction
+from csrm_plugin.config.code import code_hash, modules_of_settings
 from csrm_plugin.config.load import load_config
 from csrm_plugin.engine.training import check_load_from, find_latest_checkpoint
 from csrm_plugin.experiments.children import (
@@ -22,19 +23,20 @@ from csrm_plugin.experiments.children import (
     train_command,
     visible_gpus,
 )
-from csrm_plugin.experiments.done import changed_parts, set_aside, why_again
-from csrm_plugin.experiments.pipeline.runner import content_of, only_one
-from csrm_plugin.experiments.pipeline.stages import MODEL_CODE
+from csrm_plugin.experiments.done import changed_parts, why_again
+from csrm_plugin.experiments.pipeline.contents import content_of
+from csrm_plugin.experiments.pipeline.folders import only_one
 from csrm_plugin.experiments.seed_summary import headline, summarise, write_summary
 from csrm_plugin.tracking import record
 from csrm_plugin.utils import UserError, write_json
 from csrm_plugin.utils.processes import available_cores
+from csrm_plugin.utils.set_aside import set_aside
 
 #: What a seed's folder was made from, and its scores. It is there from the start, as the mark of a folder of ours.
 SEED_FILE = 'seed.json'
 
-#: Parts of the project that decide on a training.
-CODE = MODEL_CODE
+#: Modules that decide on a training and its test, whatever the config.
+CODE = ('csrm_plugin.engine.training', 'csrm_plugin.engine.testing')
 
 
 def repeat(
@@ -107,9 +109,10 @@ def key_of(cfg: Config, processes: int) -> dict:
             sources[name] = provenance.file_hash(value)
         elif name.endswith('pseudo_label_dir') and os.path.isdir(str(value)):
             sources[name] = [value, content_of(value)]
+    settings = provenance.config_settings(cfg)
     return dict(
-        settings=provenance.config_hash(provenance.config_settings(cfg)),
-        code=provenance.code_hash(CODE),
+        settings=provenance.config_hash(settings),
+        code=code_hash([*modules_of_settings(settings), *CODE]),
         sources=sources,
         processes=processes,
     )

@@ -89,42 +89,6 @@ def test_hash_of_settings_does_not_depend_on_order_or_on_how_a_number_is_written
     assert provenance.config_hash({'a': None}) != provenance.config_hash({})
 
 
-def test_code_hash_follows_the_packages_named(tmp_path, monkeypatch):
-    for name, text in (('models/net.py', 'a = 1'), ('models/heads/head.py', 'b = 2'), ('utils.py', 'c = 3')):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
-    monkeypatch.setattr(provenance, '_PACKAGE_FOLDER', str(tmp_path))
-    wholes = [
-        provenance.code_hash(),
-        provenance.code_hash(['models']),
-        provenance.code_hash(['models.heads']),
-        provenance.code_hash(['utils']),
-    ]
-    assert len(set(wholes)) == 4
-    assert (
-        wholes[0]
-        == provenance.code_hash(['utils', 'models'])
-        == provenance.code_hash(['models', 'utils', 'models.heads'])
-    )
-    (tmp_path / 'models' / 'notes.txt').write_text('no code')
-    (tmp_path / 'models' / 'net.py').write_text('a = 2')
-    changed = [
-        provenance.code_hash(),
-        provenance.code_hash(['models']),
-        provenance.code_hash(['models.heads']),
-        provenance.code_hash(['utils']),
-    ]
-    assert [a == b for a, b in zip(wholes, changed)] == [False, False, True, True]
-    (tmp_path / 'utils.py').rename(tmp_path / 'tools.py')
-    assert provenance.code_hash() != changed[0]
-    with pytest.raises(ValueError, match='utils'):
-        provenance.code_hash(['utils'])
-
-
-def test_code_hash_of_the_package_itself():
-    assert provenance.code_hash() != provenance.code_hash(['functional']) != provenance.code_hash(['utils'])
-
-
 def test_file_hash_is_sha256(tmp_path):
     content = bytes(range(256)) * 5000  # more than is read at a time
     (tmp_path / 'a.bin').write_bytes(content)

@@ -1,7 +1,8 @@
 import os
 from pathlib import Path
 
-from csrm_plugin.experiments.done import changed_parts, set_aside, why_again
+from csrm_plugin.experiments.done import changed_parts, why_again
+from csrm_plugin.utils.set_aside import set_aside
 
 
 def test_what_was_finished_with_the_same_key_counts():

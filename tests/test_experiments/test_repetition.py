@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from csrm_plugin.experiments import repetition
-from csrm_plugin.experiments.pipeline.runner import only_one
+from csrm_plugin.experiments.pipeline.folders import only_one
 from csrm_plugin.experiments.repetition import repeat
 from csrm_plugin.experiments.seed_summary import markdown
 from csrm_plugin.utils import UserError

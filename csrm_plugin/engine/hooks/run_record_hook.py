@@ -1,10 +1,11 @@
 """Write down what a training run is, scores and costs, for reports, sweeps and repetitions."""
 
 import glob
+import logging
 import os
 import os.path as osp
+import re
 import resource
-import shutil
 import sys
 import time
 from datetime import datetime, timezone
@@ -12,6 +13,7 @@ from datetime import datetime, timezone
 import torch
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
+from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
@@ -20,6 +22,10 @@ from csrm_plugin.engine.testing import report_of
 from csrm_plugin.tracking import record
 from csrm_plugin.utils import UserError, write_json
 from csrm_plugin.utils.models import unwrap
+from csrm_plugin.utils.set_aside import set_aside
+
+#: Checkpoints of a training, and the file that names the last one.
+_CHECKPOINT = re.compile(r'(epoch|iter)_\d+\.pth|best_.*\.pth|last_checkpoint')
 
 _PROJECT = osp.dirname(osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))))
 
@@ -31,7 +37,8 @@ class RunRecordHook(Hook):
     ``run.json`` tells status, settings, seed, versions, git revision, what the run starts from, what it cost and its
     best scores; it is written at the start, at each validation and at the end, and goes on after a resume. A
     validation's file has the metrics, the IoU of each class, the scores of each picture, and what they stand on. A run
-    that starts anew in the same folder replaces the record of the one before, as it replaces its checkpoints.
+    that starts anew in the same folder sets aside what the one before left there: its record becomes
+    ``record.set_aside_<time>``, and its checkpoints are renamed alike.
 
     Backends of the visualizer that can (see :class:`csrm_plugin.tracking.WSSSWandbBackend`) also get the scores under
     their full names, as a summary, and the threshold curves: of the CAMs, and of the pseudo labels where these are cut
@@ -60,11 +67,10 @@ class RunRecordHook(Hook):
             return
         folder, path = record.record_path(runner.work_dir), record.record_path(runner.work_dir, record.RUN_FILE)
         before = record.read_json(path) if runner._resume and osp.isfile(path) else {}
-        if not before:
-            shutil.rmtree(folder, ignore_errors=True)
-        else:
-            _drop_later_validations(folder, runner.iter)
+        if not runner._resume:
+            _make_way(runner.work_dir, runner._load_from)
         os.makedirs(folder, exist_ok=True)
+        _drop_later_validations(folder, runner.iter)
         self._before = before.get('cost') or {}
         self._run = {
             **describe_run(runner),
@@ -231,6 +237,28 @@ def _memory() -> dict:
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == 'linux' else 1024**2)
     gpu = torch.cuda.max_memory_allocated() / 1024**2 if torch.cuda.is_available() else None
     return {'host': round(used, 1), 'gpu': None if gpu is None else round(gpu, 1)}
+
+
+def _make_way(work_dir: str, load_from: str | None) -> None:
+    """Set aside what an earlier run left in the work directory: its record, and checkpoints that would be written over.
+
+    A checkpoint that this run starts from stays where it is.
+    """
+    folder = record.record_path(work_dir)
+    found = [folder] if osp.isdir(folder) and os.listdir(folder) else []
+    names = sorted(name for name in os.listdir(work_dir) if _CHECKPOINT.fullmatch(name))
+    found += [path for path in (osp.join(work_dir, name) for name in names) if not _is_same(path, load_from)]
+    moved = [osp.basename(set_aside(path)) for path in found]
+    if moved:
+        print_log(
+            f'An earlier run was in {work_dir}; what it left is set aside: {", ".join(moved)}.',
+            logger='current',
+            level=logging.WARNING,
+        )
+
+
+def _is_same(path: str, other: str | None) -> bool:
+    return other is not None and osp.exists(other) and osp.samefile(path, other)
 
 
 def _drop_later_validations(folder: str, iteration: int) -> None:

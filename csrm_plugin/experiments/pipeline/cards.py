@@ -5,13 +5,15 @@ no absolute path beyond what the user gave, so that two of them can be compared 
 """
 
 import json
-import os
 import os.path as osp
 
 from csrm_plugin.utils import MissingFileError, UserError, write_json
 
 #: Name of the file in the folder of a stage.
 CARD = 'card.json'
+
+#: File in the folder of a run that says what the run is; reports read it.
+SUMMARY = 'pipeline.json'
 
 #: What every card has.
 REQUIRED = ('stage', 'kind', 'run', 'number', 'status')
@@ -20,7 +22,7 @@ REQUIRED = ('stage', 'kind', 'run', 'number', 'status')
 OBJECTS = ('key_parts', 'config', 'versions', 'git', 'data', 'inputs', 'outputs', 'time', 'memory', 'scores', 'context')
 
 
-def write_card(folder, card: dict) -> str:
+def write_card(folder: str, card: dict) -> str:
     """Write the card of a stage, by renaming a finished file.
 
     Args:
@@ -41,7 +43,7 @@ def write_card(folder, card: dict) -> str:
     return path
 
 
-def read_card(folder) -> dict | None:
+def read_card(folder: str) -> dict | None:
     """The card in the folder of a stage; None where there is none.
 
     Raises:
@@ -51,7 +53,7 @@ def read_card(folder) -> dict | None:
     return read_card_file(path) if osp.isfile(path) else None
 
 
-def read_card_file(path) -> dict:
+def read_card_file(path: str) -> dict:
     """Read one card.
 
     Raises:
@@ -76,29 +78,3 @@ def read_card_file(path) -> dict:
         what = f'`{wrong[0]}` is no JSON object' if wrong else f'`number` is {card["number"]!r}'
         raise UserError(f'card `{path}`: {what}; {mend}')
     return card
-
-
-def read_run(folder) -> list[dict]:
-    """All cards of a run, in the order of their stages; an empty list where no stage has one.
-
-    Raises:
-        MissingFileError: If there is no such folder.
-        UserError: If a card is broken, or two are of the same stage.
-    """
-    if not osp.isdir(folder):
-        raise MissingFileError(f'run `{folder}` does not exist; give the folder with one sub-folder per stage')
-    with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if entry.is_dir())
-    cards, seen = [], {}
-    for name in names:
-        card = read_card(osp.join(folder, name))
-        if card is None:
-            continue
-        if card['stage'] in seen:
-            raise UserError(
-                f'run `{folder}`: the folders {seen[card["stage"]]} and {name} both hold a card of the stage '
-                f'{card["stage"]}; remove the older one'
-            )
-        seen[card['stage']] = name
-        cards.append(card)
-    return sorted(cards, key=lambda card: card['number'])

@@ -34,7 +34,7 @@ class ReliabilitySettings:
     sigma_s2c: float = 0.1
     restrict_targets: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         F.check_alpha(self.alpha)
         if not 0 <= self.sigma_s2c <= 1:
             raise UserError(f'`model.reliability.sigma_s2c` must be in 0..1, but is {self.sigma_s2c}.')

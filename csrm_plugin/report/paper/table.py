@@ -8,9 +8,8 @@ from types import SimpleNamespace
 from rich.console import Console
 from rich.table import Table
 
-from csrm_plugin.experiments.pipeline.cards import read_card
+from csrm_plugin.experiments.pipeline.cards import SUMMARY, read_card
 from csrm_plugin.experiments.pipeline.recipes import Recipe
-from csrm_plugin.experiments.pipeline.runner import SUMMARY
 from csrm_plugin.report.page.formats import scales, stands_on
 from csrm_plugin.report.paper import published
 from csrm_plugin.tracking.record import read_json

@@ -5,9 +5,7 @@ import os.path as osp
 
 from csrm_plugin.experiments.pipeline.cards import read_card
 from csrm_plugin.utils import MissingFileError, UserError
-
-#: Stands in the name of a folder that another one has replaced: it was kept for what it cost, and counts no more.
-SET_ASIDE = '.set_aside_'
+from csrm_plugin.utils.set_aside import is_set_aside
 
 
 def sub_folders(folder: str | os.PathLike) -> list[str]:
@@ -19,7 +17,7 @@ def sub_folders(folder: str | os.PathLike) -> list[str]:
     if not osp.isdir(folder):
         raise MissingFileError(f'run `{folder}` does not exist; give the folder with one sub-folder per stage')
     with os.scandir(folder) as entries:
-        return sorted(entry.path for entry in entries if entry.is_dir() and SET_ASIDE not in entry.name)
+        return sorted(entry.path for entry in entries if entry.is_dir() and not is_set_aside(entry.name))
 
 
 def read_stages(folder: str | os.PathLike) -> dict[str, dict]:

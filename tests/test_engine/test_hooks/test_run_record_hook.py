@@ -6,12 +6,13 @@ import os.path as osp
 import numpy as np
 import pytest
 import torch
+from csrm_plugin.report.sources import load_runs
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from PIL import Image
 
 from csrm_plugin.engine.hooks.run_record_hook import RunRecordHook, threshold_curve
-from csrm_plugin.engine.training import prepare_training, run_training
+from csrm_plugin.engine.training import find_latest_checkpoint, prepare_training, run_training
 from csrm_plugin.evaluation.confusion import confusion_matrix, mean_iou
 from csrm_plugin.experiments.demo import quick_options
 from csrm_plugin.tracking.record import read_run
@@ -211,15 +212,26 @@ def test_the_best_median_and_worst_pictures_are_kept(runs):
     assert items['best']['labels']
 
 
-def test_a_fresh_start_replaces_the_record(tmp_path):
+def test_a_fresh_start_begins_a_record_and_sets_the_one_before_aside(tmp_path):
     train(tmp_path, Tracker())
     stray = tmp_path / 'run' / 'record' / 'validation_0000099.json'
     stray.write_text('{}')
-    train(tmp_path, Tracker(), **{'train_cfg.max_epochs': 1})
+    first = {path.name: path.read_bytes() for path in (tmp_path / 'run').glob('epoch_*.pth')}
+    train(tmp_path, Tracker(), **{'train_cfg.max_epochs': 1, 'load_from': str(tmp_path / 'run' / 'epoch_1.pth')})
     record = read_run(tmp_path / 'run')
     assert not stray.exists()
     assert [entry['iteration'] for entry in record.validations] == [2]
     assert len(record.run['log_dirs']) == 1
+    # What the first run made is all there, but for the checkpoint that the second was started from and wrote over.
+    (old,) = (tmp_path / 'run').glob('record.set_aside_*')
+    assert {'run.json', 'validation_0000004.json', 'validation_0000099.json'} <= {path.name for path in old.iterdir()}
+    (checkpoint,) = (tmp_path / 'run').glob('epoch_2.pth.set_aside_*')
+    assert checkpoint.read_bytes() == first['epoch_2.pth'] and not list((tmp_path / 'run').glob('epoch_1.pth.set*'))
+    logs = [path.read_text() for path in (tmp_path / 'run').glob('*/*.log')]
+    assert sum('what it left is set aside: record.set_aside_' in text for text in logs) == 1
+    # Nor is a resumed run offered the checkpoints of the run before, or a report its record.
+    assert find_latest_checkpoint(str(tmp_path / 'run')).endswith('epoch_1.pth')
+    assert [run.record.run['iteration'] for run in load_runs([tmp_path])[0]] == [2]
 
 
 def test_the_record_is_plain_json(runs):

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from csrm_plugin.experiments.pipeline import cards
-from csrm_plugin.utils import MissingFileError, UserError
+from csrm_plugin.utils import UserError
 
 
 def card(stage='csrm', number=1, **parts):
@@ -41,17 +41,3 @@ def test_broken_card_is_an_error_that_names_the_file(tmp_path, text, message):
     with pytest.raises(UserError, match=message) as info:
         cards.read_card(tmp_path)
     assert str(tmp_path / 'card.json') in str(info.value)
-
-
-def test_run_is_read_in_the_order_of_its_stages(tmp_path):
-    for number, stage in ((10, 'table'), (2, 'csrm'), (1, 'data')):
-        cards.write_card(tmp_path / stage, card(stage, number))
-    (tmp_path / 'pictures').mkdir()
-    (tmp_path / 'report.html').touch()
-    assert [found['stage'] for found in cards.read_run(tmp_path)] == ['data', 'csrm', 'table']
-    cards.write_card(tmp_path / 'old', card('csrm', 2))
-    with pytest.raises(UserError, match='csrm and old both hold'):
-        cards.read_run(tmp_path)
-    with pytest.raises(MissingFileError, match='nowhere'):
-        cards.read_run(tmp_path / 'nowhere')
-    assert cards.read_run(tmp_path / 'pictures') == []

@@ -8,7 +8,7 @@ import pytest
 
 from csrm_plugin.config.load import load_config
 from csrm_plugin.experiments.pipeline.recipes import load_recipe
-from csrm_plugin.experiments.pipeline.runner import Run, fingerprints, key_parts
+from csrm_plugin.experiments.pipeline.run import Run
 from csrm_plugin.experiments.pipeline.stages import for_inference, last_checkpoint
 
 
@@ -136,44 +136,6 @@ def test_scores_of_networks_are_read_and_random_weights_are_told(demo):
     assert found['context']['labels'] == 'labels_csrm_crf' and found['context']['random_weights'] == ['ResNet']
     stage.options = {**stage.options, 'start': 'classifier'}  # brings the weights
     assert 'random_weights' not in stage.finish()['context']
-
-
-def test_what_decides_on_a_result_is_in_the_key(demo, tmp_path, monkeypatch):
-    from csrm_plugin.datasets.synthetic import ensure_synthetic
-
-    ensure_synthetic(str(tmp_path / 'data'), image_size=(32, 32), num_train=2, num_val=2, seed=0)
-    data, csrm = demo.stages['data'], demo.stages['csrm']
-    before, trained = key_parts(data, {}), key_parts(csrm, dict(classifier='1'))
-    assert set(before['data']) == {'train', 'val'} and before['data']['train']['pictures'] == 2
-    assert key_parts(data, {}) == before and key_parts(csrm, dict(classifier='1')) == trained
-    assert key_parts(csrm, dict(classifier='2')) != trained
-    # Masks are scored, and one stage trains on them.
-    mask = next((tmp_path / 'data' / 'SegmentationClass').glob('train*.png'))
-    mask.write_bytes(mask.read_bytes() + b'x')
-    assert fingerprints(demo)['train'] != before['data']['train']
-    assert fingerprints(demo)['val'] == before['data']['val']
-    # Where the run lies does not count, what it is told does.
-    elsewhere = Run(demo.recipe, demo.root, str(tmp_path / 'other'))
-    assert key_parts(elsewhere.stages['csrm'], dict(classifier='1')) == trained
-    seeded = Run(replace(demo.recipe, seed=5), demo.root, demo.folder)
-    assert key_parts(seeded.stages['csrm'], dict(classifier='1'))['seed'] == 5
-    changed = [
-        replace(spec, options={**spec.options, 'options': {'model.bank_capacity': 7}}) if spec.name == 'csrm' else spec
-        for spec in demo.recipe.stages
-    ]
-    other = Run(replace(demo.recipe, stages=tuple(changed)), demo.root, demo.folder)
-    parts = key_parts(other.stages['csrm'], dict(classifier='1'))
-    assert parts['config'] != trained['config'] and parts['settings'] != trained['settings']
-
-
-def test_weights_count_by_their_content(root, tmp_path, monkeypatch):
-    weights = tmp_path / 'w.pth'
-    weights.write_bytes(b'1')
-    monkeypatch.setenv('MSRC_WEIGHTS', str(weights))
-    run = Run(load_recipe('msrc', str(root)), str(root), 'RUN')
-    before = key_parts(run.stages['classifier'], {})
-    weights.write_bytes(b'2')
-    assert key_parts(run.stages['classifier'], {})['weights'] != before['weights']
 
 
 def test_weights_are_looked_for_beside_the_data(root, tmp_path, monkeypatch):

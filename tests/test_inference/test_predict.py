@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from csrm_plugin.inference.predict.pictures import classes_of, find_pictures, predict_pictures
+from csrm_plugin.inference.predict import classes_of, find_pictures, predict_pictures
 from csrm_plugin.utils import MissingFileError, UserError
 
 
