@@ -3,13 +3,20 @@
 import hashlib
 import os
 import os.path as osp
+from collections.abc import Sequence
 
 from csrm_plugin.config.provenance import file_hash
 from csrm_plugin.datasets import voc_layout
 from csrm_plugin.utils import MissingFileError
 
 
-def data_fingerprint(data_root, split_file, folders=(('JPEGImages', '.jpg'),), label_file=None, full=False) -> dict:
+def data_fingerprint(
+    data_root: str,
+    split_file: str,
+    folders: Sequence[tuple[str, str]] = (('JPEGImages', '.jpg'),),
+    label_file: str | None = None,
+    full: bool = False,
+) -> dict:
     """What identifies the data of a split.
 
     Args:

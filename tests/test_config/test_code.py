@@ -147,6 +147,14 @@ def test_classes_of_a_config_are_found_and_those_without_effect_left_out(root):
     assert len(code.reached_modules(f'csrm_plugin.{name}' for name in found['cam_demo'])) < 40
 
 
+def test_classes_that_code_builds_by_name_are_followed(tmp_path):
+    tool = tmp_path / 'tool.py'
+    tool.write_text("MODELS.build(dict(type='RML', width=3))\nHOOKS.build({'type': 'mmseg.WarmupHook', 'iters': 3})\n")
+    found = code.reached_modules(files=[str(tool)])
+    assert {'csrm_plugin.models.segmentors.rml', 'csrm_plugin.engine.hooks.warmup_hook'} <= found
+    assert 'csrm_plugin.functional.affinity' in found and 'csrm_plugin.models.segmentors.csrm' not in found
+
+
 def test_a_class_of_the_users_own_counts_with_its_file(tmp_path, monkeypatch):
     path = tmp_path / 'own_parts.py'
     path.write_text(

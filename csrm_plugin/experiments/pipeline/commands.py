@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from rich.console import Console
 
 from csrm_plugin.experiments.children import Step, job_environment, project_path, run_jobs, torchrun, visible_gpus
+from csrm_plugin.experiments.pipeline.run import Run
 from csrm_plugin.utils import UserError, write_json
 from csrm_plugin.utils.processes import available_cores
 
@@ -56,7 +57,7 @@ def shared_out(command: list[str], gpus: int, cores: int | None = None) -> list[
 
 
 def run_command(
-    command: list[str], run, stage: str, number: int, total: int, console: Console
+    command: list[str], run: Run, stage: str, number: int, total: int, console: Console
 ) -> tuple[list[list[str]], float]:
     """Run one command of a stage, shared out to the run's GPUs.
 
@@ -130,7 +131,7 @@ def _environment_of(shards: int) -> Callable[[int], dict]:
     return lambda place: job_environment(place, shards, 1, gpus, cores, os.environ)
 
 
-def _arguments(command: list[str], run) -> list[str]:
+def _arguments(command: list[str], run: Run) -> list[str]:
     """A command with the paths of the project."""
     arguments = [osp.join(run.root, part) if part.startswith('tools/') else part for part in command]
     return [sys.executable, *(run.config_path(part) if part.startswith('mmcfg/') else part for part in arguments)]

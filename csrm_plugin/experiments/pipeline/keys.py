@@ -12,6 +12,7 @@ from csrm_plugin.config.code import code_hash, modules_of_settings
 from csrm_plugin.datasets import fingerprint
 from csrm_plugin.experiments.done import changed_parts
 from csrm_plugin.experiments.pipeline.recipes import TRUTH
+from csrm_plugin.experiments.pipeline.run import Run
 from csrm_plugin.experiments.pipeline.stages import Stage
 
 #: What parts of a key are called for people.
@@ -87,7 +88,7 @@ def without_paths(options: Mapping) -> dict:
     return {key: value for key, value in options.items() if not key.endswith(('load_from', 'pseudo_label_dir'))}
 
 
-def fingerprints(run) -> dict:
+def fingerprints(run: Run) -> dict:
     """Fingerprint of each split: pictures and labels, and masks where they are scored or trained on.
 
     Args:

@@ -129,7 +129,7 @@ class Recipe:
         """Split that is scored to the split whose folder of labels holds it."""
         return {split: self.train_split if index == 0 else split for index, split in enumerate(self.splits)}
 
-    def stage(self, name) -> StageSpec:
+    def stage(self, name: str) -> StageSpec:
         """The stage of that name.
 
         Raises:
@@ -143,7 +143,7 @@ class Recipe:
         )
 
 
-def load_recipe(name, root) -> Recipe:
+def load_recipe(name: str, root: str) -> Recipe:
     """Read a pipeline.
 
     Args:

@@ -18,18 +18,21 @@ from csrm_plugin.utils import UserError
 #: A tool that says what it was given, and fails or waits as the environment says.
 TOOL = """
 import json, os, sys, time
-arguments = sys.argv[1:]
+arguments, end = sys.argv[1:], time.monotonic() + 60
+def wait(name):
+    while not os.path.exists(name):
+        time.sleep(0.02)
+        if time.monotonic() > end:
+            sys.exit('error: the other shard does not run')
 shard = arguments[arguments.index('--shard') + 1]
 if os.environ.get('TOY_FAIL') == shard:
-    while not os.path.exists('waiting'):
-        time.sleep(0.02)
+    wait('waiting')
     sys.exit('error: the toy is broken')
 if os.environ.get('TOY_FAIL'):
     open('waiting', 'w').close()
     time.sleep(600)
 open('here' + shard[0], 'w').close()
-while not all(os.path.exists('here' + name) for name in '01'):  # the other one runs at the same time
-    time.sleep(0.02)
+wait('here' + '10'[int(shard[0])])  # the other one runs at the same time
 with open(arguments[arguments.index('--json') + 1], 'w') as file:
     json.dump(dict(made=2, pictures=2, seconds=2.0 + int(shard[0]), images_per_second=1.0, tiled=[shard], split='val',
                    seen=[os.environ.get('CUDA_VISIBLE_DEVICES')], threads=[os.environ.get('OMP_NUM_THREADS')]), file)

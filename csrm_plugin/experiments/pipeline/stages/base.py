@@ -5,10 +5,12 @@ All commands are those that a user could type; ``tools/pipeline.py --dry-run`` p
 
 import json
 import os.path as osp
+from typing import Protocol
 
 from mmengine.config import Config
 
-from csrm_plugin.experiments.pipeline.recipes import StageSpec
+from csrm_plugin.experiments.pipeline.data import RunData
+from csrm_plugin.experiments.pipeline.recipes import Recipe, StageSpec
 
 #: What :class:`csrm_plugin.models.checkpoints.initializers.OptionalPretrained` says where weights could not be had.
 FROM_SCRATCH = ' starts from scratch, with random weights'
@@ -29,6 +31,26 @@ CONTEXT = (
 )
 
 
+class StageRun(Protocol):
+    """What a stage asks of the run that it belongs to, a :class:`csrm_plugin.experiments.pipeline.run.Run`."""
+
+    recipe: Recipe
+    folder: str
+    data: RunData
+
+    def folder_of(self, name: str) -> str:
+        """Folder of a stage."""
+
+    def stage(self, name: str) -> 'Stage':
+        """A stage by its name."""
+
+    def checkpoint_of(self, name: str) -> str:
+        """The checkpoint that a training stage ends with."""
+
+    def train_command(self, config: str, arguments: list[str]) -> list[str]:
+        """A training."""
+
+
 class Stage:
     """One stage of a run.
 
@@ -42,7 +64,7 @@ class Stage:
     #: Whether it stands only on what other stages hand on, not on how that was made, and with what scores.
     by_content: bool = True
 
-    def __init__(self, spec: StageSpec, run) -> None:
+    def __init__(self, spec: StageSpec, run: StageRun) -> None:
         self.spec, self.run = spec, run
         self.options = spec.options
         self.folder = run.folder_of(spec.name)
