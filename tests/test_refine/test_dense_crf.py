@@ -201,6 +201,7 @@ class TestWith:
 # in a program each, so that only the parts at test are imported.
 SCENARIOS = """
 import json, os, signal, sys, time, types
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job begins with it ignored
 package = types.ModuleType('csrm_plugin')
 package.__path__ = [sys.argv[1]]
 sys.modules['csrm_plugin'] = package
