@@ -24,6 +24,9 @@ _PACKAGE_FOLDER = osp.dirname(osp.dirname(osp.abspath(__file__)))
 #: they read, write, show or report without a part in any number.
 WITHOUT_EFFECT = (
     'csrm_plugin.config',
+    'csrm_plugin.engine.hooks.collapse_alarm_hook',
+    'csrm_plugin.inference.evaluate_labels.printing',
+    'csrm_plugin.inference.finished',
     'csrm_plugin.tracking',
     'csrm_plugin.utils.cli',
     'csrm_plugin.utils.errors',
@@ -33,6 +36,7 @@ WITHOUT_EFFECT = (
     'csrm_plugin.utils.set_aside',
     'csrm_plugin.utils.spelling',
     'csrm_plugin.version',
+    'csrm_plugin.visualization.curves',
 )
 
 #: Settings whose value is the name of something registered.

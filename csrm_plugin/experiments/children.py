@@ -11,7 +11,9 @@ and three seeds, two at a time, each on GPUs of its own::
     run_jobs(map(steps_of, seeds), at_once=2, environment=lambda i: job_environment(i, 2, 1, gpus, cores, os.environ))
 """
 
+import itertools
 import os
+import os.path as osp
 import signal
 import sys
 import time
@@ -246,6 +248,17 @@ def project_path(root: str) -> dict[str, str]:
         root (str): Folder of the project.
     """
     return {'PYTHONPATH': os.pathsep.join(filter(None, [root, os.environ.get('PYTHONPATH')]))}
+
+
+def new_log(path: str) -> str:
+    """A log of its own for each start, so that what is resumed keeps that of its first part.
+
+    Args:
+        path (str): Such as ``train.log``; ``train_2.log`` where that is there, and so on.
+    """
+    stem, ending = osp.splitext(path)
+    names = (path if number == 1 else f'{stem}_{number}{ending}' for number in itertools.count(1))
+    return next(name for name in names if not osp.exists(name))
 
 
 def train_command(root: str, config: str, arguments: Sequence[str], processes: int = 1) -> list[str]:

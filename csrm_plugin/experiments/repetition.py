@@ -1,6 +1,5 @@
 """One config with several seeds, a grid over ``randomness.seed``: mean and standard deviation of its scores."""
 
-import itertools
 import os
 import os.path as osp
 import sys
@@ -18,6 +17,7 @@ from csrm_plugin.engine.training import check_load_from, find_latest_checkpoint
 from csrm_plugin.experiments.children import (
     Step,
     job_environment,
+    new_log,
     project_path,
     run_jobs,
     train_command,
@@ -227,7 +227,7 @@ class SeedRun:
                 self._say(console, f'what was there is in {set_aside(self.folder, self._why_again())}')
             self.entry = dict(seed=self.seed, key=self.plan.key, trained=False, resumed=False, scores={}, context={})
         self._write()
-        log = self._new_log('train')
+        log = new_log(self._path('train.log'))
         self._say(console, f'trains; log: {log}')
         arguments = ['--work-dir', self.folder, *(['--resume'] if resume else []), *self._options()]
         plan = self.plan
@@ -255,11 +255,6 @@ class SeedRun:
     def _step(self, name: str, command: Sequence[str], log: str) -> Step:
         group = os.environ.get('WANDB_RUN_GROUP') or osp.basename(osp.abspath(self.plan.work_dir))
         return Step(self.name, name, command, log, project_path(self.plan.root) | {'WANDB_RUN_GROUP': group})
-
-    def _new_log(self, name: str) -> str:
-        """A log of its own for each start, so that a resumed training keeps that of its first part."""
-        names = (f'{name}.log' if number == 1 else f'{name}_{number}.log' for number in itertools.count(1))
-        return next(path for path in map(self._path, names) if not osp.exists(path))
 
 
 def _result(plan: Plan, runs: Sequence[SeedRun]) -> dict:

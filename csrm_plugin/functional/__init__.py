@@ -36,7 +36,6 @@ from csrm_plugin.functional.mutual import (
     mutual_spatial_kl,
     prototype_similarity,
     prototypes,
-    shrink,
     spatial_kl,
 )
 from csrm_plugin.functional.pseudo_labels import (
@@ -57,7 +56,7 @@ from csrm_plugin.functional.reliability import (
     restrict_probs,
     split_by_entropy,
 )
-from csrm_plugin.functional.resizing import inside, masked, scale_pictures, shrink_nearest, upscale
+from csrm_plugin.functional.resizing import inside, masked, scale_pictures, shrink, shrink_nearest, upscale
 from csrm_plugin.utils import IGNORE_INDEX
 
 __all__ = [

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from csrm_plugin.functional.collectives import global_sum, world_size
-from csrm_plugin.functional.mutual import area_means
 from csrm_plugin.functional.reduction import full_precision
+from csrm_plugin.functional.resizing import area_means
 from csrm_plugin.utils import IGNORE_INDEX
 
 

@@ -1,9 +1,9 @@
 """Other sizes of pictures, maps and masks."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from csrm_plugin.functional.mutual import shrink
 from csrm_plugin.functional.reduction import full_precision
 
 
@@ -34,6 +34,31 @@ def shrink_nearest(maps: Tensor, size: tuple[int, int]) -> Tensor:
     if tuple(maps.shape[1:]) == tuple(size):
         return maps
     return F.interpolate(maps[:, None].float(), tuple(size), mode='nearest')[:, 0].to(maps.dtype)
+
+
+def shrink(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize (B, X, H, W), float or bool, to ``size`` (h, w) by the mean of the area that each position covers.
+
+    What :func:`torch.nn.functional.interpolate` does with ``mode='area'``, whose backward pass on CUDA is not
+    deterministic. float32 (float64 for float64), within autocast too.
+
+    Example:
+        >>> shrink(torch.tensor([[[[1.0, 3.0]]]]), size=(1, 1))
+        tensor([[[[2.]]]])
+    """
+    maps = full_precision(maps)
+    if tuple(maps.shape[2:]) == tuple(size):
+        return maps
+    rows, columns = (area_means(*lengths).to(maps) for lengths in zip(maps.shape[2:], size))
+    with torch.autocast(maps.device.type, enabled=False):
+        return rows @ (maps @ columns.T)
+
+
+def area_means(length: int, new_length: int) -> Tensor:
+    """Weights (``new_length``, ``length``), float64, that take the mean of what each new position touches."""
+    new, old = torch.arange(new_length)[:, None], torch.arange(length)
+    touched = (old >= new * length // new_length) & (old * new_length < (new + 1) * length)
+    return touched / touched.sum(dim=1, keepdim=True, dtype=torch.float64)
 
 
 def inside(valid: Tensor, size: tuple[int, int]) -> Tensor:

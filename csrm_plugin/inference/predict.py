@@ -66,7 +66,7 @@ def predict_pictures(
         check (bool): Whether label maps that are there already are read, and made again if they are damaged.
 
     Returns:
-        dict: As of :func:`csrm_plugin.inference.pseudo_labels.label_pictures`.
+        dict: As of :func:`csrm_plugin.inference.pseudo_labels.work.label_pictures`.
 
     Raises:
         UserError: If a picture, a label or the checkpoint is missing or broken.

@@ -1,4 +1,4 @@
-"""The command; what it does is tested in tests/test_repetition.py."""
+"""The command; what it does is tested in tests/test_experiments/test_repetition.py."""
 
 import importlib.util
 import json

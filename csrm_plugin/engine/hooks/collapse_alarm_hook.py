@@ -4,6 +4,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from csrm_plugin.models.segmentors.wsss_segmentor import STATISTICS
 from csrm_plugin.utils import UserError
 from csrm_plugin.utils.models import unwrap
 
@@ -103,7 +104,7 @@ class CollapseAlarmHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
     ) -> None:
         """Update the averages and report what they show."""
-        for name in ('reliable/s', 'pseudo/foreground', 'student/foreground', 'contrast/chance'):
+        for name in STATISTICS:
             if outputs and name in outputs:
                 value = float(outputs[name])
                 self._means[name] = self._means.get(name, value) + (value - self._means.get(name, value)) / self.window

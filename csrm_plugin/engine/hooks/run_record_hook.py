@@ -11,7 +11,7 @@ import time
 from datetime import datetime, timezone
 
 import torch
-from mmengine.dist import get_world_size, is_main_process
+from mmengine.dist import barrier, get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.registry import HOOKS
@@ -63,12 +63,14 @@ class RunRecordHook(Hook):
         """Begin a record, or go on with that of the run that is resumed."""
         self._begin = time.monotonic()
         self._main = is_main_process()
+        barrier()  # every process has read the checkpoint that it starts from, which may be in the way
         if not self._main:
             return
         folder, path = record.record_path(runner.work_dir), record.record_path(runner.work_dir, record.RUN_FILE)
-        before = record.read_json(path) if runner._resume and osp.isfile(path) else {}
-        if not runner._resume:
-            _make_way(runner.work_dir, runner._load_from)
+        # The host finds the newest checkpoint of the work directory by itself where none is named.
+        goes_on = runner._resume and (not runner._load_from or _is_in(runner._load_from, runner.work_dir))
+        before = record.read_json(path) if goes_on and osp.isfile(path) else {}
+        _make_way(runner.work_dir, (runner.epoch, runner.iter) if goes_on else None)
         os.makedirs(folder, exist_ok=True)
         _drop_later_validations(folder, runner.iter)
         self._before = before.get('cost') or {}
@@ -239,33 +241,53 @@ def _memory() -> dict:
     return {'host': round(used, 1), 'gpu': None if gpu is None else round(gpu, 1)}
 
 
-def _make_way(work_dir: str, load_from: str | None) -> None:
-    """Set aside what an earlier run left in the work directory: its record, and checkpoints that would be written over.
+def _make_way(work_dir: str, progress: tuple[int, int] | None) -> None:
+    """Set aside what this run would write over in its work directory.
 
-    A checkpoint that this run starts from stays where it is.
+    Args:
+        work_dir (str): Of the run.
+        progress (tuple[int, int] | None): Epoch and iteration of the checkpoint there that the run goes on from: what
+            came later is in the way. None for a run that begins: record and checkpoints of an earlier one are.
     """
-    folder = record.record_path(work_dir)
-    found = [folder] if osp.isdir(folder) and os.listdir(folder) else []
     names = sorted(name for name in os.listdir(work_dir) if _CHECKPOINT.fullmatch(name))
-    found += [path for path in (osp.join(work_dir, name) for name in names) if not _is_same(path, load_from)]
+    found = [osp.join(work_dir, name) for name in names]
+    folder = record.record_path(work_dir)
+    if progress is not None:
+        found = [path for path in found if _is_later(path, progress)]
+        if found and osp.isdir(folder):
+            later = [name for name in sorted(os.listdir(folder)) if _validated_after(name, progress[1])]
+            found += [osp.join(folder, name) for name in later]
+    elif osp.isdir(folder) and os.listdir(folder):
+        found.insert(0, folder)
     moved = [osp.basename(set_aside(path)) for path in found]
     if moved:
         print_log(
-            f'An earlier run was in {work_dir}; what it left is set aside: {", ".join(moved)}.',
+            f'What an earlier run left in {work_dir} would be written over; it is set aside: {", ".join(moved)}.',
             logger='current',
             level=logging.WARNING,
         )
 
 
-def _is_same(path: str, other: str | None) -> bool:
-    return other is not None and osp.exists(other) and osp.samefile(path, other)
+def _is_in(path: str, folder: str) -> bool:
+    return osp.realpath(osp.dirname(path)) == osp.realpath(folder)
+
+
+def _is_later(path: str, progress: tuple[int, int]) -> bool:
+    """Whether ``epoch_N.pth`` or ``iter_N.pth`` comes after an epoch and iteration."""
+    match = re.fullmatch(r'(epoch|iter)_(\d+)\.pth', osp.basename(path))
+    return match is not None and int(match[2]) > progress[match[1] == 'iter']
+
+
+def _validated_after(name: str, iteration: int) -> bool:
+    """Whether a file of the record is a validation after an iteration."""
+    stem = osp.splitext(name)[0].removeprefix('validation_')
+    return name.startswith('validation_') and stem.isdigit() and int(stem) > iteration
 
 
 def _drop_later_validations(folder: str, iteration: int) -> None:
     """Remove what a run wrote after the checkpoint that it goes on from: it comes again."""
     for name in os.listdir(folder):
-        stem = osp.splitext(name)[0].removeprefix('validation_')
-        if name.startswith('validation_') and stem.isdigit() and int(stem) > iteration:
+        if _validated_after(name, iteration):
             os.unlink(osp.join(folder, name))
 
 

@@ -12,7 +12,15 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
-from csrm_plugin.experiments.children import Step, job_environment, project_path, run_jobs, torchrun, visible_gpus
+from csrm_plugin.experiments.children import (
+    Step,
+    job_environment,
+    new_log,
+    project_path,
+    run_jobs,
+    torchrun,
+    visible_gpus,
+)
 from csrm_plugin.experiments.pipeline.run import Run
 from csrm_plugin.utils import UserError, write_json
 from csrm_plugin.utils.processes import available_cores
@@ -81,7 +89,7 @@ def run_command(
         name, stem = tool_of(command), f'{number:02d}_{tool_of(command)}'
         if len(parts) > 1:
             name, stem = f'{name}, shard {index}/{len(parts)}', f'{stem}_{index}of{len(parts)}'
-        log = osp.join(run.folder_of(stage), 'logs', f'{stem}.log')
+        log = new_log(osp.join(run.folder_of(stage), 'logs', f'{stem}.log'))
         steps.append(Step(f'stage {stage}', name, _arguments(part, run), log, project_path(run.root)))
     ended = run_jobs(
         [[step] for step in steps], len(steps), _environment_of(len(steps)) if len(steps) > 1 else None, console

@@ -7,6 +7,7 @@ import os.path as osp
 import time
 
 from csrm_plugin.config.provenance import file_hash
+from csrm_plugin.inference.pseudo_labels.work import TILED
 from csrm_plugin.utils import write_json
 
 #: A file that changed so short a time ago (nanoseconds) may change again without a new time: it is not remembered.
@@ -77,10 +78,10 @@ def content_of(path: str | os.PathLike) -> dict:
 
 
 def _files(folder) -> list[os.DirEntry]:
-    """The files of a folder that count, by name."""
+    """The files of a folder that count, by name: not those that say which pictures were cut, in the order of work."""
     with os.scandir(folder) as entries:
         return sorted(
-            (entry for entry in entries if entry.is_file() and not entry.name.startswith('.')),
+            (entry for entry in entries if entry.is_file() and not entry.name.startswith('.') and entry.name != TILED),
             key=lambda entry: entry.name,
         )
 

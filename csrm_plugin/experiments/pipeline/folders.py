@@ -41,8 +41,8 @@ def make_way(stage: Stage, parts: dict, reason: Reason, fresh: bool = False) -> 
         place = set_aside(folder, reason.short)
     elif osp.isdir(folder):
         claimed = _claimed(folder)
-        if fresh or claimed != json.loads(json.dumps(parts)) or not may_go_on(stage):
-            if stage.trains and set(os.listdir(folder)) - NOTHING_MADE:
+        if fresh or claimed is None or changed_words(stage, claimed, parts) or not may_go_on(stage):
+            if (stage.trains or holds_training(folder)) and set(os.listdir(folder)) - NOTHING_MADE:
                 changed = changed_words(stage, claimed, parts) if claimed else ''
                 place = set_aside(folder, reason.short if fresh else f'not finished {changed}')
             else:
@@ -56,7 +56,13 @@ def remove_replaced(stage: Stage) -> None:
     """Remove what was set aside of a stage that can make it again in minutes: nothing that a training made."""
     if not stage.trains:
         for place in set_aside_of(stage.folder):
-            shutil.rmtree(place, ignore_errors=True)
+            if not holds_training(place):
+                shutil.rmtree(place, ignore_errors=True)
+
+
+def holds_training(folder: str) -> bool:
+    """Whether there is a checkpoint in a folder: its stage may have been of another kind when it was made."""
+    return any(name.endswith('.pth') for _, _, names in os.walk(folder) for name in names)
 
 
 def may_go_on(stage: Stage) -> bool:

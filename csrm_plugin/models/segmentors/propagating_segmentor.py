@@ -89,9 +89,10 @@ class PropagatingSegmentor(WSSSSegmentor):
 
     def encode_decode(self, inputs: Tensor, batch_data_samples: list[SegDataSample] | None = None) -> Tensor:
         """Segmentation logits (B, K, H, W) at the size of the input (B, 3, H, W)."""
-        found = self.propagate(inputs)
-        cams = F.upscale(found.cams, tuple(inputs.shape[2:]), self.align_corners)
-        return self.segmentation_logits(cams, self.seen_classes(found.cam))
+        found, size = self.propagate(inputs), tuple(inputs.shape[2:])
+        positions = self.picture_positions(found.cam, batch_data_samples, size)
+        cams = F.upscale(found.cams, size, self.align_corners)
+        return self.segmentation_logits(cams, self.seen_classes(found.cam, positions))
 
     def predict(self, inputs: Tensor, data_samples: list[SegDataSample] | None = None) -> list[SegDataSample]:
         """Data samples with everything that :class:`WSSSSegmentor` names; no ``affinity`` where there is none."""

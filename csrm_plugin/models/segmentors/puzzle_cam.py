@@ -5,7 +5,6 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
-from csrm_plugin.functional import masked_mean
 from csrm_plugin.models.segmentors.cam_classifier import CAMClassifier
 from csrm_plugin.models.segmentors.views import TrainingView
 from csrm_plugin.utils import UserError
@@ -64,9 +63,10 @@ class PuzzleCAM(CAMClassifier):
         if merged.shape != whole.shape:  # tiles whose size is no multiple of the stride
             merged = F.interpolate(merged, whole.shape[2:], mode='bilinear', align_corners=self.align_corners)
         distance = (whole.float() - merged.float()).abs() * labels[:, :, None, None]
-        kept = None if positions is None else positions[:, None].expand_as(distance)
-        mean = distance.mean() if kept is None else masked_mean(distance, kept)
-        losses['loss_re'] = self.reconstruction_weight * mean
+        if positions is not None:
+            # Of this process alone, like the mean without padding: others may have none and would not take part.
+            distance = distance.movedim(1, -1)[positions]
+        losses['loss_re'] = self.reconstruction_weight * distance.mean()
         return losses
 
     def training_view(self, inputs: Tensor, data_samples: list[SegDataSample]) -> TrainingView:

@@ -81,7 +81,7 @@ class WSSSSegmentor(BaseSegmentor):
         Args:
             settings (dict): ``model`` of a config, as a plain dict; stays as it is.
         """
-        if 'pseudo_label' not in cls.SETTINGS:
+        if not any('pseudo_label' in vars(base).get('SETTINGS', {}) for base in cls.__mro__):
             return settings
         return dict(settings, pseudo_label=dict(settings.get('pseudo_label') or {}, refine='none', crf=None))
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from rich.console import Console
 from rich.table import Table
 
+from csrm_plugin.config.keys import find_classes
 from csrm_plugin.experiments.pipeline.cards import SUMMARY, read_card
 from csrm_plugin.experiments.pipeline.recipes import Recipe
 from csrm_plugin.report.page.formats import scales, stands_on
@@ -141,7 +142,10 @@ def _origin_name(card) -> str:
     method, source = settings.get('model.type') or card['stage'], card['context'].get('source')
     if source != 'cam':
         return method
-    own = settings.get('model.test_cfg.pseudo_label.source', 'cam')
+    made_from = 'pseudo_label.source'  # by its old name in cards of older runs
+    own = settings.get(f'model.test_cfg.{made_from}') or settings.get(f'test_evaluator.{made_from}')
+    recipes = [cls.label_recipe_of(None) for cls in find_classes(method) if hasattr(cls, 'label_recipe_of')]
+    own = own or (recipes[0].source if recipes else 'cam')
     return 'CAM of the classifier' if own == 'cam' else f'CAM of {method}'
 
 

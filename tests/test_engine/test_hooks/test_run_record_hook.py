@@ -6,7 +6,6 @@ import os.path as osp
 import numpy as np
 import pytest
 import torch
-from csrm_plugin.report.sources import load_runs
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from PIL import Image
@@ -15,6 +14,7 @@ from csrm_plugin.engine.hooks.run_record_hook import RunRecordHook, threshold_cu
 from csrm_plugin.engine.training import find_latest_checkpoint, prepare_training, run_training
 from csrm_plugin.evaluation.confusion import confusion_matrix, mean_iou
 from csrm_plugin.experiments.demo import quick_options
+from csrm_plugin.report.runs.sources import load_runs
 from csrm_plugin.tracking.record import read_run
 from csrm_plugin.utils import UserError
 
@@ -222,16 +222,30 @@ def test_a_fresh_start_begins_a_record_and_sets_the_one_before_aside(tmp_path):
     assert not stray.exists()
     assert [entry['iteration'] for entry in record.validations] == [2]
     assert len(record.run['log_dirs']) == 1
-    # What the first run made is all there, but for the checkpoint that the second was started from and wrote over.
+    # What the first run made is all there, the checkpoint that the second was started from included.
     (old,) = (tmp_path / 'run').glob('record.set_aside_*')
     assert {'run.json', 'validation_0000004.json', 'validation_0000099.json'} <= {path.name for path in old.iterdir()}
-    (checkpoint,) = (tmp_path / 'run').glob('epoch_2.pth.set_aside_*')
-    assert checkpoint.read_bytes() == first['epoch_2.pth'] and not list((tmp_path / 'run').glob('epoch_1.pth.set*'))
+    for name, content in first.items():
+        (checkpoint,) = (tmp_path / 'run').glob(f'{name}.set_aside_*')
+        assert checkpoint.read_bytes() == content
     logs = [path.read_text() for path in (tmp_path / 'run').glob('*/*.log')]
-    assert sum('what it left is set aside: record.set_aside_' in text for text in logs) == 1
+    assert sum('it is set aside: record.set_aside_' in text for text in logs) == 1
     # Nor is a resumed run offered the checkpoints of the run before, or a report its record.
     assert find_latest_checkpoint(str(tmp_path / 'run')).endswith('epoch_1.pth')
     assert [run.record.run['iteration'] for run in load_runs([tmp_path])[0]] == [2]
+
+
+def test_a_run_that_is_resumed_elsewhere_takes_nothing_of_the_one_that_is_there(tmp_path):
+    train(tmp_path / 'one', Tracker(), **{'train_cfg.max_epochs': 1, 'randomness.seed': 9})
+    train(tmp_path / 'two', Tracker())
+    first = {path.name: path.read_bytes() for path in (tmp_path / 'two' / 'run').glob('epoch_*.pth')}
+    train(tmp_path / 'two', Tracker(), resume=str(tmp_path / 'one' / 'run' / 'epoch_1.pth'))
+    run = read_run(tmp_path / 'two' / 'run')
+    assert [entry['iteration'] for entry in run.validations] == [4] and len(run.run['log_dirs']) == 1
+    for name, content in first.items():
+        (checkpoint,) = (tmp_path / 'two' / 'run').glob(f'{name}.set_aside_*')
+        assert checkpoint.read_bytes() == content
+    assert len(list((tmp_path / 'two' / 'run').glob('record.set_aside_*'))) == 1
 
 
 def test_the_record_is_plain_json(runs):
@@ -254,6 +268,10 @@ def test_what_was_scored_after_the_checkpoint_that_is_resumed_from_is_forgotten(
     assert tracker.summary['best/seg/mIoU'] < 99
     assert [entry['iteration'] for entry in record.validations] == [2, 4, 6]
     assert record.run['load_from'] == 'the/start.pth'
+    # What the first run made after that checkpoint is not lost.
+    (checkpoint,) = (tmp_path / 'run').glob('epoch_3.pth.set_aside_*')
+    (validation,) = folder.glob('validation_0000006.json.set_aside_*')
+    assert json.loads(validation.read_text())['metrics']['seg/mIoU'] == 99.0 and checkpoint.stat().st_size > 0
     # Resumed once more there is nothing left to do, and nothing is lost.
     items = record.pictures['items']
     train(tmp_path, Tracker(), resume='auto', **{'train_cfg.max_epochs': 3})

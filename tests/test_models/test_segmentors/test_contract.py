@@ -9,7 +9,7 @@ from mmseg.registry import MODELS
 from torch import nn
 
 from csrm_plugin.engine.hooks.collapse_alarm_hook import diagnose
-from csrm_plugin.models.segmentors import PseudoLabeler, WSSSSegmentor
+from csrm_plugin.models.segmentors import CSRM, PseudoLabeler, WSSSSegmentor
 from csrm_plugin.models.segmentors.views import TrainingView
 from csrm_plugin.models.segmentors.wsss_segmentor import STATISTICS
 from csrm_plugin.utils.label_sources import SOURCES
@@ -134,3 +134,11 @@ def test_settings_for_predictions_need_no_refinement_and_little_memory(model, bu
         assert kept['pseudo_label']['refine'] == 'none'
     if hasattr(model, 'bank'):
         assert kept['bank_capacity'] == 1
+
+
+def test_settings_of_a_subclass_keep_those_of_its_bases():
+    class OfMyOwn(CSRM):
+        SETTINGS = {'mine': ('key',)}
+
+    kept = OfMyOwn.prediction_settings(dict(pseudo_label=None))
+    assert kept['pseudo_label'] == dict(refine='none', crf=None) and kept['bank_capacity'] == 1

@@ -75,6 +75,20 @@ def test_the_distance_of_the_tiles_is_the_mean_over_the_pictures_positions(build
     assert losses['loss_re'].item() == pytest.approx(model.reconstruction_weight * expected, abs=1e-5)
 
 
+@pytest.mark.parametrize('name', ['CAMClassifier', 'PuzzleCAM'])
+def test_padding_of_one_process_asks_nothing_of_the_others(build, make_batch, name, monkeypatch):
+    """A collective that only the process with padding enters would leave the others waiting."""
+    model = patched(build, name)
+    calls = []
+    monkeypatch.setattr(torch.distributed, 'is_initialized', lambda: True)
+    monkeypatch.setattr(torch.distributed, 'get_world_size', lambda *_: 2)
+    monkeypatch.setattr(torch.distributed, 'all_reduce', lambda *args, **kwargs: calls.append(args))
+    for sizes in (((32, 32), (32, 32)), ((32, 32), (16, 32))):
+        data = model.data_preprocessor(make_batch(*sizes), True)
+        model.loss(data['inputs'], data['data_samples'])
+        assert calls == []
+
+
 @pytest.mark.parametrize('name', ['CAMClassifier', 'PuzzleCAM', 'CSRM'])
 def test_class_scores_of_predictions(build, make_batch, name):
     model = patched(build, name).eval()

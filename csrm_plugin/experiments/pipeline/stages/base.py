@@ -82,11 +82,12 @@ class Stage:
         return dict(options={key: value for key, value in self.options.items() if key != 'optional'}, commands=commands)
 
     def _anywhere(self, part: str) -> str:
-        """A part of a command with ``RUN`` for the run's folder, and without the places of other files."""
+        """A part of a command with ``RUN`` for the run's folder, ``DATA`` for the data root, less other places."""
         head, equals, value = part.rpartition('=')
-        folder = self.run.folder.rstrip('/')
-        if value == folder or value.startswith(f'{folder}/'):
-            return f'{head}{equals}RUN{value[len(folder) :]}'
+        for name, folder in (('RUN', self.run.folder), ('DATA', self.run.data.root)):
+            folder = folder.rstrip('/')
+            if value == folder or value.startswith(f'{folder}/'):
+                return f'{head}{equals}{name}{value[len(folder) :]}'
         return f'{head}{equals}{osp.basename(value)}' if head and osp.isabs(value) else '' if osp.isabs(value) else part
 
     def reads(self, key: str) -> bool:
