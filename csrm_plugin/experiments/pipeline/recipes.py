@@ -167,6 +167,8 @@ def load_recipe(name: str, root: str) -> Recipe:
         raise UserError(f'pipeline `{path}` must be a mapping with the keys {", ".join(RECIPE_KEYS)}')
     _check_keys(path, 'the pipeline', content, RECIPE_KEYS)
     stages = _stages(path, content.pop('stages'))
+    if not content['splits']:
+        raise UserError(f'pipeline `{path}`: `splits` of the pipeline names no list; it needs that of the training')
     content['splits'] = tuple(content['splits'])
     content.setdefault('train_split', content['splits'][0])
     return Recipe(name=osp.splitext(osp.basename(path))[0], stages=stages, **content)
@@ -188,6 +190,12 @@ def _stages(path, entries):
         if name in known:
             raise UserError(f'pipeline `{path}`: two stages are named `{name}`')
         _check_keys(path, f'stage `{name}`', options, {**STAGE_KEYS[kind], 'optional': False})
+        wanted = list if kind == 'masks' else dict  # arguments of a tool, or settings of a config
+        if not isinstance(options.get('options', wanted()), wanted):
+            raise UserError(
+                f'pipeline `{path}`: `options` of stage `{name}` must be a {wanted.__name__}, but is '
+                f'{options["options"]!r}'
+            )
         needs = [
             _reference(path, name, key, options[key], known)
             for key in REFERENCES

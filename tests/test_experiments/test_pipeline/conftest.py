@@ -57,8 +57,9 @@ class ToyData:
 
 class ToyStage(Stage):
     def commands(self):
-        more = self.options.get('options') or {}  # decide on what comes out
-        return [['tools/toy.py', self.path('out.txt'), self.spec.name, *map(str, dict(more).values())]]
+        more = self.options.get('options') or ()  # decide on what comes out
+        values = more.values() if isinstance(more, dict) else more
+        return [['tools/toy.py', self.path('out.txt'), self.spec.name, *map(str, values)]]
 
     def outputs(self):
         return ['out.txt']

@@ -18,6 +18,9 @@ def test_a_folder_counts_by_its_files(tmp_path):
     assert after != before and after['files'] == 2
     (tmp_path / 'b.png').rename(tmp_path / 'c.png')
     assert content_of(tmp_path) != after
+    before = content_of(tmp_path)
+    (tmp_path / 'tiled.txt').write_text('b 512\na 512\n')  # what was cut, in the order in which shards came to it
+    assert content_of(tmp_path) == before
 
 
 @pytest.mark.parametrize('kind', ['file', 'folder'])

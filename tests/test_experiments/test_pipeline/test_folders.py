@@ -79,7 +79,7 @@ def test_a_finished_training_that_is_made_again_is_set_aside_and_kept(project, r
 def test_label_maps_stay_until_the_new_ones_are_done(project, run, change, monkeypatch):
     monkeypatch.setenv('TOY_MASKS', 'x')
     run()
-    change('extra', options=dict(other=1))
+    change('extra', options=['--other', '1'])
     fail(run, monkeypatch, 'extra')
     (place,) = (project / 'run').glob('extra.set_aside_*')
     assert (place / 'out.txt').exists()
@@ -94,7 +94,7 @@ def test_label_maps_of_the_same_settings_are_kept(project, run, change, monkeypa
     left.write_text('made')
     assert run()[0]['ran'] == ['extra'] and left.exists()
     (project / 'run' / 'extra' / 'card.json').unlink()
-    change('extra', options=dict(other=1))
+    change('extra', options=['--other', '1'])
     assert run()[0]['ran'] == ['extra'] and not left.exists()
 
 
@@ -115,3 +115,30 @@ def test_trainings_go_on_where_that_is_exact_or_asked_for(project):
         run = Run(replace(recipe, resume=resume), str(project), 'run')
         assert may_go_on(run.stages['second']) is resume and may_go_on(run.stages['extra'])
         assert ('--resume' in run.train_command('c.py', [])) is resume
+
+
+def test_a_training_survives_when_its_stage_becomes_one_of_another_kind(project, run, change, monkeypatch):
+    monkeypatch.setenv('TOY_MASKS', 'x')
+    run()
+    (project / 'run' / 'extra' / 'train').mkdir()
+    (project / 'run' / 'extra' / 'train' / 'epoch_3.pth').write_text('three days')
+    run(start='extra')  # a stage of masks, whose folder was that of a training
+    (place,) = (project / 'run').glob('extra.set_aside_*')
+    assert (place / 'train' / 'epoch_3.pth').read_text() == 'three days'
+    fail(run, monkeypatch, 'extra', start='extra')
+    (project / 'run' / 'extra' / 'epoch_4.pth').write_text('four days')
+    run(start='extra')
+    kept = sorted(path.name for path in (project / 'run').glob('extra.set_aside_*/**/*.pth'))
+    assert kept == ['epoch_3.pth', 'epoch_4.pth']
+
+
+def test_an_interrupted_training_goes_on_if_what_it_stands_on_holds_the_same(project, run, change, monkeypatch):
+    change(resume=True)
+    fail(run, monkeypatch, 'third')
+    (project / 'run' / 'third' / 'epoch_3.pth').write_text('old')
+    claim = project / 'run' / 'third' / 'key'
+    parts = json.loads(claim.read_text())
+    parts['inputs'] = {name: f'another_key {value.split()[-1]}' for name, value in parts['inputs'].items()}
+    claim.write_text(json.dumps(parts))
+    run()
+    assert aside(project, 'third') == [] and (project / 'run' / 'third' / 'epoch_3.pth').exists()

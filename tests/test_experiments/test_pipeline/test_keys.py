@@ -71,6 +71,10 @@ def test_settings_do_not_say_where_a_run_and_its_data_lie(root, tmp_path, monkey
     assert found[0] == found[1]
     setting = 'train_dataloader.dataset.pseudo_label_dir='
     assert f'{setting}RUN/labels_cam/plain/train_aug' in found[0]['verify_cam']['commands'][0]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('VOC_ROOT', 'c/voc')
+    run = Run(load_recipe('voc', str(root)), str(root), 'out')
+    assert {name: stage.settings() for name, stage in run.stages.items() if name != 'masks'} == found[0]
 
 
 def test_the_number_of_gpus_counts_for_trainings_alone(demo):

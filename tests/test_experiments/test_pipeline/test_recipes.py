@@ -64,6 +64,11 @@ def stages(*changed):
         ),
         (dict(splits='train'), "`splits` of the pipeline has a value of the wrong type: 'train'"),
         (dict(stages=['data']), '`stages` must be a list of mappings'),
+        (dict(splits=[]), '`splits` of the pipeline names no list'),
+        (
+            dict(stages=stages(dict(name='x', kind='train', config='c.py', options=['a']))),
+            r"`options` of stage `x` must be a dict, but is \['a'\]",
+        ),
         (dict(stages=stages(dict(name='x', kind='train'))), 'stage `x` lacks the key `config`'),
         (dict(stages=stages(dict(name='x', kind='refined', of='nothing'))), '`x` stands on `nothing`, which does not'),
         (dict(stages=stages(dict(name='data', kind='table'))), 'two stages are named `data`'),
