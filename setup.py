@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent
 EXTRAS = {
     'crf': ['pydensecrf2>=1.1'],
     'wandb': ['wandb>=0.16'],
-    # JournalFileBackend is of 4.0, UpdateFinishedTrialError of 4.3.
+    # 4.3 has all names that are imported. Below 5, a search with several jobs is told of a limit.
     'sweep': ['optuna>=4.3,<6', 'pyyaml'],
     'coco': ['pycocotools>=2.0.7'],
     'sam': ['transformers>=4.40', 'pycocotools>=2.0.7'],

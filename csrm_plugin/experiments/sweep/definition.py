@@ -2,9 +2,11 @@
 
 import os.path as osp
 from dataclasses import dataclass
+from importlib import metadata
 from typing import Any
 
 import yaml
+from packaging.version import Version
 
 from csrm_plugin.experiments.sweep.pruner import brackets
 from csrm_plugin.experiments.sweep.space import (
@@ -31,6 +33,8 @@ KEYS = (
 )
 #: Keys that W&B knows and that have no meaning without its server.
 SERVER_KEYS = ('apiVersion', 'kind', 'controller', 'job', 'image_uri', 'scheduler', 'metrics')
+#: First Optuna whose Gaussian process looks at trials that still run.
+SEES_RUNNING = Version('5.0')
 #: What W&B runs where a file has no ``command``.
 DEFAULT_COMMAND = ('${env}', '${interpreter}', '${program}', '${args}')
 #: Keys that say what a trial is and what it is compared by: a study has one value of each.
@@ -233,6 +237,11 @@ def _notes(sweep: Sweep) -> list[str]:
             f"Bayes: Optuna's Gaussian process (GPSampler; the first {STARTUP['gp']} trials are random) in place of "
             "W&B's (the first 2). It learns from the last value of each complete trial; W&B's takes the best value, "
             'and the worst of all for failed runs, which are left out here.'
+        )
+    if sweep.sampler == 'gp' and Version(metadata.version('optuna')) < SEES_RUNNING:
+        notes.append(
+            f'Bayes: the Gaussian process of Optuna {metadata.version("optuna")} does not see trials that still run, '
+            f'so that with several at a time two may ask for the same point; that of Optuna {SEES_RUNNING} does.'
         )
     if sweep.sampler == 'tpe':
         notes.append(

@@ -90,6 +90,14 @@ def test_no_file_and_no_yaml(tmp_path):
         read_sweep(str(broken))
 
 
+@pytest.mark.parametrize(('version', 'told'), [('4.9.0', True), ('5.0.0', False)])
+def test_an_older_optuna_is_told_of(monkeypatch, version, told):
+    monkeypatch.setattr('importlib.metadata.version', lambda name: version)
+    assert (
+        any(f'Optuna {version} does not see trials that still run' in note for note in parse_sweep(BASE).notes) == told
+    )
+
+
 def test_what_differs_from_wandb_is_said():
     bayes = parse_sweep(BASE)
     assert bayes.sampler == 'gp' and any('GPSampler' in note for note in bayes.notes)

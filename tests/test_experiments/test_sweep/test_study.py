@@ -5,8 +5,10 @@ import sys
 
 import optuna
 import pytest
+from packaging.version import Version
 
 from csrm_plugin.experiments.sweep import ownership, study
+from csrm_plugin.experiments.sweep.definition import SEES_RUNNING
 from csrm_plugin.experiments.sweep.rows import MOST_KILLS, best_row, due_again, finished_slots, latest
 from csrm_plugin.utils import UserError
 
@@ -144,7 +146,8 @@ def test_bayes_learns_and_works_with_several_at_a_time(toy, early):
     for _ in range(12):
         pair = [shared.claim(), shared.claim()]
         values = [shared.values(trial) for trial in pair]
-        assert values[0] != values[1]
+        if early is not None or Version(optuna.__version__) >= SEES_RUNNING:  # older ones are told of in the notes
+            assert values[0] != values[1]
         for trial, point in zip(pair, values):
             score = -((point['model.x'] - 0.7) ** 2) - (point['model.mode'] == 'a')
             found.append(score)
