@@ -13,7 +13,7 @@ from csrm_plugin.config.load import load_config
 from csrm_plugin.datasets.synthetic import ensure_synthetic
 from csrm_plugin.engine.testing import prepare_testing, run_test
 from csrm_plugin.engine.training import prepare_training, run_training
-from csrm_plugin.functional import normalize_cam
+from csrm_plugin.functional import fraction, normalize_cam, upscale
 from csrm_plugin.inference import browsing
 from csrm_plugin.inference import export_model as export
 from csrm_plugin.inference.evaluate_labels import evaluate_label_folder
@@ -21,7 +21,7 @@ from csrm_plugin.inference.predict import predict_pictures
 from csrm_plugin.inference.predictor import MultiScalePredictor
 from csrm_plugin.inference.pseudo_labels import make_pseudo_labels
 from csrm_plugin.models.checkpoints.prediction import load_model
-from csrm_plugin.models.segmentors import WSSSSegmentor
+from csrm_plugin.models.segmentors import PseudoLabelSettings, WSSSSegmentor
 from csrm_plugin.models.segmentors.propagating_segmentor import Propagated, PropagatingSegmentor
 from csrm_plugin.models.segmentors.views import TrainingView
 from csrm_plugin.report import write_report
@@ -37,13 +37,17 @@ NUM_CLASSES = 6
 class SmoothingSegmentor(PropagatingSegmentor):
     """Propagates a CAM to the neighbours of each position, and takes it for the segmentation.
 
-    All that a method must bring: its network, its losses, and how it propagates.
+    All that a method must bring: its network, its losses, and how it propagates. Pseudo labels, what is drawn and said
+    of them, and everything that prediction and scores need, are there.
     """
 
+    SETTINGS = {'pseudo_label': PseudoLabelSettings}
+    PSEUDO_LABEL = dict(fg_threshold=0.6, bg_threshold=0.3, refine='none', scales=(0.5, 1.0), flip=True)
     segmentation_note = NOTE
 
-    def __init__(self, cam_head, loss_c, **kwargs):
+    def __init__(self, cam_head, loss_c, pseudo_label=None, **kwargs):
         super().__init__(**kwargs)
+        self.labeler = self.build_labeler(pseudo_label)
         self.stem = torch.nn.Conv2d(3, 16, 8, 8)
         self.cam_head = MODELS.build(cam_head)
         self.loss_c = MODELS.build(loss_c)
@@ -54,8 +58,17 @@ class SmoothingSegmentor(PropagatingSegmentor):
     def loss(self, inputs, data_samples):
         features = self.extract_feat(inputs)
         labels = self.image_labels(data_samples, inputs.device)
-        losses = dict(loss_c=self.loss_c(self.classify(self.cam_head(features)), labels))
-        return {**losses, 'loss_smooth': features.square().mean() * 0.01, 'reliable/pairs': features.new_tensor(0.5)}
+        cam, made = self.cam_head(features), self.pseudo_labels(inputs, data_samples)
+        scores = torch.nn.functional.pad(upscale(smooth(cam), made.shape[1:]), (0, 0, 0, 0, 1, 0), value=0.4)
+        return {
+            'loss_c': self.loss_c(self.classify(cam), labels),
+            'loss_s': torch.nn.functional.nll_loss(scores.clamp(min=1e-6).log(), made, ignore_index=255),
+            'reliable/s': fraction(made != 255),
+        }
+
+    def pseudo_labels(self, inputs, data_samples):
+        labels, valid = self.image_labels(data_samples, inputs.device), self.valid_pixels(inputs, data_samples)
+        return self.labeler.from_views(self._forward, inputs, labels, self.pictures, valid)
 
     def propagate(self, inputs):
         features = self.extract_feat(inputs)
@@ -63,8 +76,8 @@ class SmoothingSegmentor(PropagatingSegmentor):
         return Propagated(cam, smooth(cam), (points.transpose(1, 2) @ points).clamp(0, 1))
 
     def training_view(self, inputs, data_samples):
-        cam = self._forward(inputs)
-        return TrainingView(cam, 'CAM', smooth(cam).argmax(dim=1) + 1, 'the strongest class')
+        made = self.pseudo_labels(inputs, data_samples)
+        return TrainingView(self._forward(inputs), 'CAM', made, self.labeler.caption())
 
 
 def smooth(cam):
@@ -143,7 +156,7 @@ def test_training_record_and_report(run):
     found = record.read_run(folder)
     last = found.validations[-1]
     assert last['context']['segmentation'] == NOTE
-    assert {'loss_c', 'loss_smooth', 'reliable/pairs'} <= set(found.train[-1])
+    assert {'loss_c', 'loss_s', 'reliable/s'} <= set(found.train[-1])
     names = {name: record.full_name(name, last) for name in record.SCORES if name in last['metrics']}
     views = 'scale 1, no flip, no CRF'
     assert names['pseudo/mIoU'] == f'pseudo/mIoU (val, from the propagated CAM at 0.4, {NOTE}, {views})'
@@ -153,9 +166,9 @@ def test_training_record_and_report(run):
         'no label, threshold or CRF has a part in it'
     )
     panels = [panel['name'] for panel in found.pictures['items'][0]['panels']]
-    assert panels == ['input', 'CAM', 'propagated CAM', 'pseudo label', 'prediction', 'truth']
+    assert panels == ['input', 'CAM', 'propagated CAM', 'training label', 'prediction', 'truth']
     page = Path(write_report([str(folder)])).read_text(encoding='utf-8')
-    for text in ('Affinity AUC', 'propagated CAM', NOTE, 'loss_smooth', 'propagated CAM at the fixed threshold 0.4'):
+    for text in ('Affinity AUC', 'propagated CAM', NOTE, 'loss_s', 'propagated CAM at the fixed threshold 0.4'):
         assert text in page, text
     assert 'The best threshold (star)' in page and 'run: propagated CAM: best' in page
 
