@@ -204,7 +204,8 @@ def build_pipeline(folder):
         'labels_cam': ('labels', {split: {'miou': value} for split, value in (('train', 43.21), ('val', 41.32))}),
     }
     for number, (stage, (kind, found)) in enumerate(scores.items(), start=1):
-        config = {'file': f'mmcfg/{stage}_msrc.py', 'settings': {'model.type': 'CSRM'}}
+        method = 'CSRM' if stage == 'csrm' else 'CAMClassifier'
+        config = {'file': f'mmcfg/{stage}_msrc.py', 'settings': {'model.type': method}}
         write(
             folder / stage / 'card.json',
             dict(
