@@ -61,7 +61,7 @@ class ScoreRefinement(Protocol):
 
 
 def cam_pseudo_labels(
-    images: np.ndarray | Tensor,
+    images: np.ndarray | Tensor | None,
     cam_probs: np.ndarray | Tensor,
     labels: np.ndarray | Tensor,
     fg_threshold: float,

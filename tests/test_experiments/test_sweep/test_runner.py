@@ -108,10 +108,9 @@ def test_a_stubborn_training_is_killed(toy, monkeypatch):
     path.write_text('import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n' + path.read_text())
     rule = {'early_terminate': {'type': 'hyperband', 'min_iter': 1}}
     parameters = {'model.x': {'values': [3.0, 1.0]}, 'model.steps': {'value': 20}, 'model.sleep': {'value': 0.05}}
-    begin = time.monotonic()
     content = toy.run(parameters, more=rule)
+    # It ignores the signal, and would come to its end if nobody killed it.
     assert states(content) == ['complete', 'pruned'] and toy.ended() == ['x=3.0 y=0 mode=0']
-    assert time.monotonic() - begin < 60
 
 
 def test_the_target_ends_the_sweep(toy):
