@@ -1,7 +1,12 @@
 """Pictures with image-level labels: data sets, their preparation and checks, transforms."""
 
 from csrm_plugin.datasets.image_label_dataset import ImageLabelDataset
-from csrm_plugin.datasets.named_datasets import COCO14WSSSDataset, MSRCDataset, VOC12WSSSDataset
+from csrm_plugin.datasets.named_datasets import (
+    COCO14WSSSDataset,
+    MSRCDataset,
+    VOC12WSSSDataset,
+    VOCAnimalsDataset,
+)
 from csrm_plugin.datasets.synthetic_dataset import SyntheticWSSSDataset
 from csrm_plugin.datasets.transforms import LoadOptionalAnnotations, LoadPseudoLabels, PackWSSSInputs
 
@@ -14,4 +19,5 @@ __all__ = [
     'PackWSSSInputs',
     'SyntheticWSSSDataset',
     'VOC12WSSSDataset',
+    'VOCAnimalsDataset',
 ]

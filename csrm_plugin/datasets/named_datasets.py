@@ -109,6 +109,9 @@ MSRC_CLASSES = (
     'sign',
 )
 
+#: The six classes of VOC 2012 that the small set keeps.
+VOC_ANIMALS_CLASSES = ('cat', 'cow', 'dog', 'horse', 'person', 'sheep')
+
 
 def _metainfo(image_classes: Sequence[str]) -> dict:
     return dict(classes=(BACKGROUND, *image_classes), palette=voc_palette(len(image_classes) + 1))
@@ -139,3 +142,12 @@ class MSRCDataset(ImageLabelDataset):
     METAINFO = _metainfo(MSRC_CLASSES)
     ROOT_VARIABLE = 'MSRC_ROOT'
     LABEL_SOURCE = 'masks --classes msrc'
+
+
+@DATASETS.register_module()
+class VOCAnimalsDataset(ImageLabelDataset):
+    """Pictures of VOC 2012 that show a cat, cow, dog, horse, person or sheep, in VOC layout; all else is 255."""
+
+    METAINFO = _metainfo(VOC_ANIMALS_CLASSES)
+    ROOT_VARIABLE = 'VOC_ANIMALS_ROOT'
+    LABEL_SOURCE = 'masks --classes voc_animals'

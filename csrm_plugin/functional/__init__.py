@@ -57,6 +57,7 @@ from csrm_plugin.functional.reliability import (
     split_by_entropy,
 )
 from csrm_plugin.functional.resizing import inside, masked, scale_pictures, shrink, shrink_nearest, upscale
+from csrm_plugin.functional.windows import look_through, random_windows
 from csrm_plugin.utils import IGNORE_INDEX
 
 __all__ = [
@@ -83,6 +84,7 @@ __all__ = [
     'global_sum',
     'info_nce',
     'inside',
+    'look_through',
     'map_distance',
     'masked',
     'masked_mean',
@@ -103,6 +105,7 @@ __all__ = [
     'prototypes',
     'quantiles',
     'query_candidates',
+    'random_windows',
     'rank',
     'reliable_pixels',
     'resize_affinity',

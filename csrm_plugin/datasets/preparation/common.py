@@ -12,7 +12,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from csrm_plugin.datasets.named_datasets import COCO_CLASSES, MSRC_CLASSES
+from csrm_plugin.datasets.named_datasets import COCO_CLASSES, MSRC_CLASSES, VOC_ANIMALS_CLASSES
 from csrm_plugin.datasets.synthetic import CLASSES as SYNTHETIC_CLASSES
 from csrm_plugin.datasets.voc_layout import (
     BACKGROUND,
@@ -27,7 +27,11 @@ from csrm_plugin.utils import MissingFileError, UserError, atomic_write
 
 #: Image classes (no background) by the name of a data set.
 PRESETS = dict(
-    voc12=PascalVOCDataset.METAINFO['classes'][1:], coco14=COCO_CLASSES, msrc=MSRC_CLASSES, synthetic=SYNTHETIC_CLASSES
+    voc12=PascalVOCDataset.METAINFO['classes'][1:],
+    coco14=COCO_CLASSES,
+    msrc=MSRC_CLASSES,
+    voc_animals=VOC_ANIMALS_CLASSES,
+    synthetic=SYNTHETIC_CLASSES,
 )
 
 

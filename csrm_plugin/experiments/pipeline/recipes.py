@@ -102,7 +102,7 @@ class Recipe:
 
     Attributes:
         name (str): Of the file.
-        dataset (str): ``voc``, ``coco``, ``msrc``, ``demo`` or a name of one's own.
+        dataset (str): ``voc``, ``coco``, ``msrc``, ``voc_animals``, ``demo`` or a name of one's own.
         config (str): Config whose test data set all stages are scored on.
         splits (tuple[str, ...]): Names of the lists that are scored, that of the training first.
         train_split (str): List that verification networks train on; holds all of the first of ``splits``, and is it

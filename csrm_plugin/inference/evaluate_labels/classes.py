@@ -11,6 +11,7 @@ from csrm_plugin.datasets import (
     MSRCDataset,
     SyntheticWSSSDataset,
     VOC12WSSSDataset,
+    VOCAnimalsDataset,
     label_folder,
     voc_layout,
 )
@@ -22,6 +23,7 @@ KNOWN_CLASSES = {
     'voc': VOC12WSSSDataset.METAINFO['classes'],
     'coco': COCO14WSSSDataset.METAINFO['classes'],
     'msrc': MSRCDataset.METAINFO['classes'],
+    'voc_animals': VOCAnimalsDataset.METAINFO['classes'],
     'demo': SyntheticWSSSDataset.METAINFO['classes'],
 }
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from csrm_plugin import functional as F
 from csrm_plugin.models.memory_bank import MemoryBank
 from csrm_plugin.models.segmentors.csrm_network import CSRMOutputs
+from csrm_plugin.models.segmentors.kept_labels import KeptLabels
 from csrm_plugin.models.segmentors.pseudo_labeler import PseudoLabelSettings
 from csrm_plugin.models.segmentors.teacher_student import TeacherStudent
 from csrm_plugin.models.segmentors.views import MixedView, TrainingView
@@ -81,6 +82,9 @@ class CSRM(TeacherStudent):
         mix_prob (float): Probability that a picture receives classes of another one (ClassMix), in 0..1.
         mix_min_area (float): Classes whose pseudo label covers less than this share of the picture, in 0..1, are not
             pasted: a handful of pixels would still make the picture's label name the class. 0 in the paper.
+        student_scales (tuple[float, float], optional): Smallest and largest factor, above 0, of the window through
+            which the student sees each mixed picture, larger or smaller than the teacher saw it; see
+            :func:`csrm_plugin.functional.random_windows`. None, the paper's: as the teacher saw it.
         bank_capacity (int): Keys per class in the memory bank.
         neck (dict, optional): Config of a neck.
         train_cfg, test_cfg, data_preprocessor, pretrained: See :class:`TeacherStudent`.
@@ -123,6 +127,7 @@ class CSRM(TeacherStudent):
         reliability: dict | None = None,
         mix_prob: float = 0.5,
         mix_min_area: float = 0.0,
+        student_scales: tuple[float, float] | None = None,
         bank_capacity: int = 256,
         neck: dict | None = None,
         train_cfg: dict | None = None,
@@ -146,6 +151,7 @@ class CSRM(TeacherStudent):
             if not 0 <= value <= 1:
                 raise UserError(f'`model.{name}` must be in 0..1, but is {value}.')
         self.mix_prob, self.mix_min_area = mix_prob, mix_min_area
+        self.student_scales = _check_student_scales(student_scales)
         self.loss_c = MODELS.build(loss_c)
         self.loss_s = MODELS.build(loss_s)
         self.loss_s2c, self.loss_u, self.loss_m = (cfg and MODELS.build(cfg) for cfg in (loss_s2c, loss_u, loss_m))
@@ -161,6 +167,7 @@ class CSRM(TeacherStudent):
         self.bank = MemoryBank(num_classes, embed_dims, bank_capacity)
         self.align_corners = self.student.align_corners
         self.labeler = self.build_labeler(pseudo_label)
+        self.kept_labels = KeptLabels(mirrored=self.labeler.settings.flip)
         self.alpha = self.reliability.alpha
         self.sigma_s2c = self.reliability.sigma_s2c
         self.warmup_factor = 1.0
@@ -168,10 +175,13 @@ class CSRM(TeacherStudent):
 
     def loss(self, inputs: Tensor, data_samples: list[SegDataSample]) -> dict:
         """The terms of Eq. 14 and their statistics, for normalised pictures (B, 3, H, W)."""
-        targets = self.mix(self.weak_targets(inputs, data_samples))
+        weak = self.weak_targets(inputs, data_samples)
+        targets = self.zoom(self.mix(weak))
         student = self.student.branches(targets.inputs, represent=self.loss_m is not None)
         seg_logits = self.student.upscale(student.seg, targets.pseudo_labels.shape[1:])
         positions = self.picture_positions(student.cam, data_samples, inputs.shape[2:])
+        if self.student_scales is not None:
+            positions = F.inside(targets.valid, tuple(student.cam.shape[2:]))
 
         losses = dict(
             loss_c=self.loss_c(self.student.cam_head.classify(student.cam, positions), targets.labels),
@@ -232,6 +242,14 @@ class CSRM(TeacherStudent):
         size = self.labeler.size(inputs)
         valid = F.shrink_nearest(self.valid_pixels(inputs, data_samples), size)
         probs = small_probs = rep = None
+        if self.warmup_factor == 0 and self.teacher_is_frozen:
+
+            def make(rows: Tensor, pictures: Tensor, inside: Tensor) -> Tensor:
+                return self.labeler.from_views(self._teacher_cam, pictures, labels[rows], self.pictures, inside)
+
+            pseudo_labels, _ = self.kept_labels(inputs, labels, valid, make)
+            return Targets(inputs, labels, valid, pseudo_labels, probs, small_probs, rep)
+        self.kept_labels.clear()
         if self.warmup_factor == 0:
             cam = self._teacher_cam(inputs)
         else:
@@ -259,6 +277,21 @@ class CSRM(TeacherStudent):
             if value is not None and name not in ('labels', 'valid')
         }
         return targets._replace(labels=torch.maximum(targets.labels, pasted.to(targets.labels)), **mixed)
+
+    @torch.no_grad()
+    def zoom(self, targets: Targets) -> Targets:
+        """What the student sees, where it looks through windows of its own: the mixed batch, larger or smaller."""
+        if self.student_scales is None:
+            return targets
+        windows = F.random_windows(len(targets.inputs), self.student_scales).to(targets.inputs.device)
+        seen = {
+            name: F.look_through(value, windows)
+            for name, value in targets._asdict().items()
+            if value is not None and name in ('inputs', 'probs', 'small_probs', 'rep')
+        }
+        seen['valid'] = F.look_through(targets.valid, windows, nearest=True)
+        seen['pseudo_labels'] = F.look_through(targets.pseudo_labels, windows, nearest=True, fill=F.IGNORE_INDEX)
+        return targets._replace(**seen)
 
     @property
     def training_note(self) -> str:
@@ -290,3 +323,14 @@ class CSRM(TeacherStudent):
         """Data samples with ``cam_logits``, ``pred_image_labels``, ``seg_logits`` and ``pred_sem_seg``."""
         outputs = self.predictor.branches(inputs, represent=False)
         return self.add_predictions(data_samples, inputs.shape[2:], outputs.cam, outputs.seg)
+
+
+def _check_student_scales(scales: tuple[float, float] | None) -> tuple[float, float] | None:
+    """The two factors, or ``UserError``."""
+    if scales is None:
+        return None
+    if not isinstance(scales, (tuple, list)) or len(scales) != 2 or not 0 < scales[0] <= scales[1]:
+        raise UserError(
+            f'`model.student_scales` must be a smallest and a largest factor above 0, or None, but is {scales!r}.'
+        )
+    return tuple(scales)

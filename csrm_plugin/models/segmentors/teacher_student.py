@@ -46,6 +46,7 @@ class TeacherStudent(WSSSSegmentor):
         self.teacher = MODELS.build(network)
         self.teacher.requires_grad_(False)
         self.update_teacher(0)
+        self.teacher_is_frozen = False
         self.train()
 
     @property

@@ -1,0 +1,40 @@
+# CSRM on VOC animals: real pictures, two CPU cores. Start from the classifier: `--cfg-options load_from=FILE`.
+_base_ = [
+    '_base_/runtime.py',
+    '_base_/datasets/voc_animals.py',
+    '_base_/models/csrm_mobilenetv2.py',
+    '_base_/schedules/csrm.py',
+]
+num_classes = 6
+lr = 1e-4  # of backbone and CAM head
+lr_mult = 100  # of the new branches: they must be there before the backbone has moved far
+max_epochs = 4  # of 183 iterations
+warmup_epochs = 2  # loss_c and loss_s alone
+ramp_iters = 91  # until the mutual losses have their full weight
+
+model = dict(
+    cam_head=dict(num_classes=num_classes),
+    decode_head=dict(num_classes=num_classes + 1),
+    mix_min_area=0.02,  # share of the picture
+    mix_prob=0.25,  # mixed pictures hold more foreground than real ones
+    pseudo_label=dict(fg_threshold=0.5, bg_threshold=0.3, stride=2, scales=(0.5, 1.0, 1.5), flip=True),
+    loss_s2c=dict(loss_weight=0.01),
+    loss_u=dict(loss_weight=0.3),
+    loss_m=dict(loss_weight=0.3),
+)
+train_dataloader = dict(batch_size=8)
+optim_wrapper = dict(
+    optimizer=dict(_delete_=True, type='AdamW', lr=lr, weight_decay=0.01),
+    paramwise_cfg=dict(
+        custom_keys=dict(decode_head=dict(lr_mult=lr_mult), representation_head=dict(lr_mult=lr_mult)),
+    ),
+)
+custom_hooks = [
+    dict(type='WarmupHook', epochs=warmup_epochs, ramp_iters=ramp_iters),
+    dict(type='ScheduleHook', attribute='alpha', end=0.0),
+    dict(type='ScheduleHook', attribute='sigma_s2c', end=1.0),
+    # In the warm-up the labels stay those of the classifier; then the teacher follows fast, for the run is short.
+    dict(type='MeanTeacherHook', max_decay=0.97, warmup_decay=1.0),
+    dict(type='CollapseAlarmHook'),
+]
+train_cfg = dict(max_epochs=max_epochs, val_interval=2)
