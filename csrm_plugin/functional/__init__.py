@@ -24,8 +24,15 @@ from csrm_plugin.functional.contrast import (
     contrastive_loss,
     contrastive_terms,
     info_nce,
+)
+from csrm_plugin.functional.contrast_candidates import (
+    QUERY_RULES,
+    ContrastCandidates,
+    check_query_rule,
+    contrast_candidates,
     negative_candidates,
     query_candidates,
+    reliable_candidates,
 )
 from csrm_plugin.functional.mixing import class_mix, drop_small_classes, mix, pasted_classes
 from csrm_plugin.functional.mutual import (
@@ -62,6 +69,8 @@ from csrm_plugin.utils import IGNORE_INDEX
 
 __all__ = [
     'IGNORE_INDEX',
+    'QUERY_RULES',
+    'ContrastCandidates',
     'ContrastTerms',
     'KeyBank',
     'activation_consistency_loss',
@@ -69,11 +78,13 @@ __all__ = [
     'affinity_loss',
     'cam_pseudo_labels',
     'check_alpha',
+    'check_query_rule',
     'check_refinement',
     'check_thresholds',
     'class_mix',
     'comparable_cam',
     'confident_pixels',
+    'contrast_candidates',
     'contrastive_loss',
     'contrastive_terms',
     'drop_small_classes',
@@ -107,6 +118,7 @@ __all__ = [
     'query_candidates',
     'random_windows',
     'rank',
+    'reliable_candidates',
     'reliable_pixels',
     'resize_affinity',
     'restrict_probs',

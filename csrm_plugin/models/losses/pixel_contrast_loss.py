@@ -3,7 +3,7 @@
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from csrm_plugin.functional import ContrastTerms, KeyBank, contrastive_terms
+from csrm_plugin.functional import ContrastTerms, KeyBank, check_query_rule, contrastive_terms
 
 
 @MODELS.register_module()
@@ -17,6 +17,8 @@ class PixelContrastLoss(nn.Module):
         num_negatives (int): N, per query.
         temperature (float): tau.
         query_confidence (float): Least probability of a query, in 0..1.
+        queries (str): Which pixels are queries, positives and negatives: ``'reliable'`` or ``'low_entropy'``, see
+            :func:`csrm_plugin.functional.contrast_candidates`.
         max_negative_confidence (float): Upper bound of a negative's probability, in 0..1 (paper 0.01, code 1.0).
         loss_weight (float): lambda_m.
     """
@@ -31,8 +33,10 @@ class PixelContrastLoss(nn.Module):
         query_confidence: float = 0.3,
         max_negative_confidence: float = 1.0,
         loss_weight: float = 1.0,
+        queries: str = 'reliable',
     ) -> None:
         super().__init__()
+        check_query_rule(queries, 'model.loss_m.queries')
         self.options = dict(
             low_rank=low_rank,
             high_rank=high_rank,
@@ -41,6 +45,7 @@ class PixelContrastLoss(nn.Module):
             temperature=temperature,
             query_confidence=query_confidence,
             max_negative_confidence=max_negative_confidence,
+            query_rule=queries,
         )
         self.loss_weight = loss_weight
 

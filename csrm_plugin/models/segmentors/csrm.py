@@ -230,6 +230,7 @@ class CSRM(TeacherStudent):
             )
             losses['loss_m'] = terms_m.loss
             losses['queries/classes'], losses['contrast/chance'] = terms_m.num_classes, terms_m.chance
+            losses['contrast/positive'], losses['contrast/negative'] = terms_m.positive, terms_m.negative
             losses['bank/fill'], losses['bank/age'] = self.bank.fill(), self.bank.age()
         return {
             name: value * self.warmup_factor if name.startswith('loss') else value for name, value in losses.items()
