@@ -23,17 +23,17 @@ from csrm_plugin.functional.contrast import (
     KeyBank,
     contrastive_loss,
     contrastive_terms,
-    info_nce,
 )
 from csrm_plugin.functional.contrast_candidates import (
     QUERY_RULES,
     ContrastCandidates,
     check_query_rule,
-    contrast_candidates,
     negative_candidates,
+    pick_candidates,
     query_candidates,
     reliable_candidates,
 )
+from csrm_plugin.functional.contrast_nce import info_nce
 from csrm_plugin.functional.mixing import class_mix, drop_small_classes, mix, pasted_classes
 from csrm_plugin.functional.mutual import (
     affinity_kl,
@@ -84,7 +84,6 @@ __all__ = [
     'class_mix',
     'comparable_cam',
     'confident_pixels',
-    'contrast_candidates',
     'contrastive_loss',
     'contrastive_terms',
     'drop_small_classes',
@@ -109,6 +108,7 @@ __all__ = [
     'own_classes',
     'pair_labels',
     'pasted_classes',
+    'pick_candidates',
     'pixel_adaptive_refinement',
     'pixel_cross_entropy',
     'propagate',

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from csrm_plugin.functional.collectives import global_sum, shared_generator, world_size
-from csrm_plugin.functional.contrast_candidates import contrast_candidates
+from csrm_plugin.functional.contrast_candidates import pick_candidates
 from csrm_plugin.functional.contrast_draws import collect_keys, draw_queries
+from csrm_plugin.functional.contrast_nce import einsum, info_nce_terms
 from csrm_plugin.functional.reduction import full_precision
 from csrm_plugin.functional.reliability import entropy, split_by_entropy
 from csrm_plugin.utils import IGNORE_INDEX
@@ -60,30 +61,6 @@ class KeyBank(Protocol):
         """Indices (K, n), int64, of keys of each class."""
 
 
-def info_nce(queries: Tensor, positives: Tensor, negatives: Tensor, temperature: float = 0.5) -> Tensor:
-    """InfoNCE with cosine similarities: Eq. 13 of CSRM (VISAPP 2025).
-
-    Args:
-        queries (Tensor): (G, P, D), float: P queries of G classes.
-        positives (Tensor): (G, D), float: one positive of each class.
-        negatives (Tensor): (G, P, N, D), float: N negatives of each query.
-        temperature (float): tau, above 0.
-
-    Returns:
-        Tensor: Scalar, in nats: the mean over classes and queries.
-
-    Example:
-        >>> queries, positives = torch.tensor([[[1.0, 0.0]]]), torch.tensor([[1.0, 0.0]])
-        >>> negatives = torch.tensor([[[[0.0, 1.0]]]])
-        >>> info_nce(queries, positives, negatives, temperature=0.5)  # log(1 + exp(-2))
-        tensor(0.1269)
-    """
-    queries, positives, negatives = (F.normalize(full_precision(x), dim=-1) for x in (queries, positives, negatives))
-    positive = _einsum('gpd,gd->gp', queries, positives)
-    negative = _einsum('gpd,gpnd->gpn', queries, negatives)
-    return _info_nce_terms(positive, negative, temperature).mean()
-
-
 def contrastive_loss(
     student_rep: Tensor,
     teacher_rep: Tensor,
@@ -127,7 +104,7 @@ def contrastive_loss(
         query_confidence (float): In 0..1: a query's least probability of its class.
         max_negative_confidence (float): In 0..1, see :func:`negative_candidates`.
         query_rule (str): ``'reliable'`` or ``'low_entropy'``, the paper's words taken literally: which pixels are
-            queries, positives and negatives, see :func:`contrast_candidates`.
+            queries, positives and negatives, see :func:`pick_candidates`.
         generator (torch.Generator, optional): Source of all draws.
 
     Returns:
@@ -208,7 +185,7 @@ def contrastive_terms(
     low, high = split_by_entropy(entropy(probs), alpha, valid)
     if valid is not None:
         pseudo_labels = pseudo_labels.masked_fill(~valid, IGNORE_INDEX)
-    candidates = contrast_candidates(
+    candidates = pick_candidates(
         probs,
         low,
         high,
@@ -226,16 +203,16 @@ def contrastive_terms(
     pixels_KP, own_KP, has_queries_K = draw_queries(candidates.queries, num_queries, generator)
     rows_nD = student_rep.permute(0, 2, 3, 1).flatten(0, 2)
     queries_KPD = F.normalize(rows_nD[pixels_KP], dim=-1)
-    positive_KP = _einsum('kpd,kd->kp', queries_KPD, F.normalize(positives_KD, dim=-1))
+    positive_KP = einsum('kpd,kd->kp', queries_KPD, F.normalize(positives_KD, dim=-1))
     # Similarities to the whole bank first, the draw after it: P x N keys of D values each are never copied.
-    to_bank_KPM = _einsum('kpd,kmd->kpm', queries_KPD, F.normalize(bank.features.to(student_rep), dim=-1))
+    to_bank_KPM = einsum('kpd,kmd->kpm', queries_KPD, F.normalize(bank.features.to(student_rep), dim=-1))
     drawn_KPN = bank.draw(num_queries * num_negatives, generator).view(-1, num_queries, num_negatives)
     negative_KPN = to_bank_KPM.gather(2, drawn_KPN)
 
     # One class alone has nothing to be told apart from.
     used_K = has_queries_K & (bank.sizes > 0) & (has_queries_K.sum() >= 2)
     values_3KP = torch.stack(
-        [_info_nce_terms(positive_KP, negative_KPN, temperature), positive_KP, negative_KPN.mean(dim=2)]
+        [info_nce_terms(positive_KP, negative_KPN, temperature), positive_KP, negative_KPN.mean(dim=2)]
     )
     values_3KP = torch.where(used_K[:, None] & own_KP, values_3KP, values_3KP.new_zeros(()))
     num_classes = used_K.sum()
@@ -245,20 +222,8 @@ def contrastive_terms(
     return ContrastTerms(loss * world_size(), num_classes.float(), chance, positive, negative)
 
 
-def _einsum(equation: str, *operands: Tensor) -> Tensor:
-    """:func:`torch.einsum` in the operands' own precision, which autocast would lower: sums over pixels overflow it."""
-    with torch.autocast(operands[0].device.type, enabled=False):
-        return torch.einsum(equation, *operands)
-
-
-def _info_nce_terms(positive: Tensor, negative: Tensor, temperature: float) -> Tensor:
-    """(...) from similarities to the positive (...) and to the negatives (..., N)."""
-    logits = torch.cat([positive[..., None], negative], dim=-1) / temperature
-    return logits.logsumexp(dim=-1) - logits[..., 0]
-
-
 def _class_means(rep: Tensor, mask_BKhw: Tensor) -> Tensor:
     """(K, D): mean of ``rep`` (B, D, h, w) over each class's pixels, of all processes; zero for an empty class."""
     mask = mask_BKhw.to(rep)
-    sums = global_sum(_einsum('bkhw,bdhw->kd', mask, rep))
+    sums = global_sum(einsum('bkhw,bdhw->kd', mask, rep))
     return sums / global_sum(mask.sum(dim=(0, 2, 3))).clamp(min=1)[:, None]

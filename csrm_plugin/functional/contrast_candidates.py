@@ -12,7 +12,7 @@ from csrm_plugin.functional.reliability import restrict_probs
 from csrm_plugin.utils import IGNORE_INDEX, UserError
 from csrm_plugin.utils.spelling import nearest
 
-#: Which pixels are queries, positives and negatives; :func:`contrast_candidates` says what each rule does.
+#: Which pixels are queries, positives and negatives; :func:`pick_candidates` says what each rule does.
 QUERY_RULES = ('reliable', 'low_entropy')
 
 
@@ -30,7 +30,7 @@ class ContrastCandidates(NamedTuple):
     negatives: Tensor
 
 
-def contrast_candidates(
+def pick_candidates(
     probs: Tensor,
     low_entropy: Tensor,
     high_entropy: Tensor,
@@ -71,7 +71,7 @@ def contrast_candidates(
         >>> probs = torch.tensor([[[[0.6, 0.1]], [[0.4, 0.9]]]])  # the class is missed in the first pixel
         >>> low_entropy = torch.tensor([[[False, True]]])
         >>> pseudo_labels, labels = torch.tensor([[[1, 255]]]), torch.tensor([[1]])
-        >>> found = contrast_candidates(probs, low_entropy, ~low_entropy, pseudo_labels, labels)
+        >>> found = pick_candidates(probs, low_entropy, ~low_entropy, pseudo_labels, labels)
         >>> found.queries[0, 1], found.negatives[0, 0]  # certain and sure ones; certain to be other
         (tensor([[True, True]]), tensor([[ True, False]]))
     """

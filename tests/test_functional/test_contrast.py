@@ -5,15 +5,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from csrm_plugin.functional import (
-    contrastive_loss,
-    contrastive_terms,
-    entropy,
-    info_nce,
-    negative_candidates,
-    query_candidates,
-)
+from csrm_plugin.functional import QUERY_RULES, contrastive_loss, contrastive_terms
 from csrm_plugin.models.memory_bank import MemoryBank
+from csrm_plugin.utils import UserError
 
 DIM = 6
 
@@ -40,176 +34,92 @@ def make_batch(num_classes, present, size=8, batch=2, sharpness=4.0):
     )
 
 
-def cosine(a, b):
-    dot = sum(float(x) * float(y) for x, y in zip(a, b))
-    return dot / math.sqrt(sum(float(x) ** 2 for x in a) * sum(float(y) ** 2 for y in b))
-
-
-def slow_info_nce(query, positive, negatives, temperature):
-    terms = [math.exp(cosine(query, key) / temperature) for key in [positive, *negatives]]
-    return -math.log(terms[0] / sum(terms))
-
-
-class TestInfoNCE:
-    def test_worked_by_hand(self):
-        # Similarity 1 to the positive, 0 and -1 to the negatives, temperature 0.5: logits 2, 0, -2.
-        query, positive = torch.tensor([[[2.0, 0.0]]]), torch.tensor([[5.0, 0.0]])
-        negatives = torch.tensor([[[[0.0, 3.0], [-0.1, 0.0]]]])
-        expected = math.log(1 + math.exp(-2) + math.exp(-4))
-        assert info_nce(query, positive, negatives).item() == pytest.approx(expected, rel=1e-6)
-
-    def test_equals_slow_loop(self):
-        queries, positives, negatives = torch.randn(3, 4, 5), torch.randn(3, 5), torch.randn(3, 4, 7, 5)
-        terms = [slow_info_nce(queries[g, p], positives[g], negatives[g, p], 0.2) for g in range(3) for p in range(4)]
-        result = info_nce(queries, positives, negatives, temperature=0.2)
-        assert result.item() == pytest.approx(sum(terms) / len(terms), rel=1e-5)
-
-    def test_equals_cross_entropy(self):
-        queries, positives, negatives = torch.randn(2, 3, 4), torch.randn(2, 4), torch.randn(2, 3, 5, 4)
-        keys = torch.cat([positives[:, None, None].expand(-1, 3, -1, -1), negatives], dim=2)
-        logits = torch.cosine_similarity(queries[:, :, None], keys, dim=-1).flatten(0, 1) / 0.5
-        expected = torch.nn.functional.cross_entropy(logits, torch.zeros(6, dtype=torch.long))
-        torch.testing.assert_close(info_nce(queries, positives, negatives), expected)
-
-    def test_length_of_vectors_does_not_matter(self):
-        queries, positives, negatives = torch.randn(2, 3, 4), torch.randn(2, 4), torch.randn(2, 3, 5, 4)
-        torch.testing.assert_close(
-            info_nce(queries * 1e4, positives * 1e-4, negatives * 7), info_nce(queries, positives, negatives)
-        )
-
-    def test_half_precision_zeros_and_small_temperature(self):
-        zeros = torch.zeros(1, 1, 4, dtype=torch.float16)
-        loss = info_nce(zeros, zeros[0], torch.zeros(1, 1, 3, 4, dtype=torch.float16), temperature=1e-4)
-        assert loss.dtype == torch.float32 and loss.item() == pytest.approx(math.log(4))
-
-    def test_autocast_does_not_lower_the_precision(self):
-        queries, positives, negatives = torch.randn(2, 3, 64), torch.randn(2, 64), torch.randn(2, 3, 5, 64)
-        expected = info_nce(queries, positives, negatives)
-        with torch.autocast('cpu', dtype=torch.bfloat16):
-            assert info_nce(queries, positives, negatives).equal(expected)
-
-    def test_gradcheck(self):
-        queries, positives, negatives = (
-            torch.randn(shape, dtype=torch.float64).requires_grad_() for shape in ((2, 3, 4), (2, 4), (2, 3, 5, 4))
-        )
-        assert torch.autograd.gradcheck(info_nce, (queries, positives, negatives))
-
-
-class TestNegativeCandidates:
-    def test_worked_by_hand(self):
-        # Ranks of the classes 0..4 are 1 0 2 4 3. Image label: class 1. low_rank 2, high_rank 4.
-        # Present: background and 1, ranks 1 and 0: no. Absent: 2 and 4, ranks 2 and 3: yes by (b); 3, rank 4: no.
-        probs = torch.tensor([0.25, 0.4, 0.2, 0.05, 0.1]).view(1, 5, 1, 1)
-        high = torch.ones(1, 1, 1, dtype=torch.bool)
-        labels = torch.tensor([[1.0, 0, 0, 0]])
-
-        def negatives(labels, **options):
-            mask = negative_candidates(probs, high, labels, low_rank=2, high_rank=4, **options)
-            return mask.flatten().nonzero().flatten().tolist()
-
-        assert negatives(labels) == [2, 4]
-        # An absent class that ranks first is one by (a); the background is never absent.
-        assert negatives(torch.zeros(1, 4)) == [1, 2, 4]
-        # A present class of middle rank is one by (b).
-        assert negatives(torch.tensor([[1.0, 1, 1, 1]])) == [2, 4]
-        assert negatives(labels, max_confidence=0.2) == [4]
-        assert negatives(labels, max_confidence=0.01) == []
-        assert not negative_candidates(probs, ~high, labels).any()
-
-    def test_equals_slow_loop(self):
-        probs, high = torch.randn(2, 7, 4, 5).softmax(dim=1), torch.rand(2, 4, 5) < 0.6
-        labels = (torch.rand(2, 6) < 0.4).float()
-        result = negative_candidates(probs, high, labels, 2, 5, 0.3)
-        for b in range(2):
-            present = [True] + [bool(v) for v in labels[b]]
-            for y in range(4):
-                for x in range(5):
-                    row = probs[b, :, y, x].tolist()
-                    for c in range(7):
-                        rank = sum(other > row[c] for other in row)
-                        hard = (rank < 2 and not present[c]) or 2 <= rank < 5
-                        assert result[b, c, y, x] == (bool(high[b, y, x]) and row[c] < 0.3 and hard)
-
-    def test_of_equal_probabilities_the_lower_class_ranks_first(self):
-        probs = torch.full((1, 4, 1, 1), 0.25)
-        mask = negative_candidates(probs, torch.ones(1, 1, 1, dtype=torch.bool), torch.zeros(1, 3), 2, 3)
-        assert mask.flatten().tolist() == [False, True, True, False]
-
-
-class TestQueryCandidates:
-    def test_worked_by_hand(self):
-        probs = torch.tensor([[0.7, 0.3], [0.1, 0.9], [0.2, 0.8], [0.4, 0.6], [0.1, 0.9]]).T[None, :, None]
-        low = torch.tensor([[[True, True, False, True, True]]])
-        pseudo = torch.tensor([[[0, 1, 1, 0, 255]]])
-        assert query_candidates(probs, low, pseudo, 0.4).squeeze().tolist() == [
-            [True, False, False, False, False],  # the fourth is not above 0.4
-            [False, True, False, False, False],
-        ]
+def mean(values):
+    return sum(values) / len(values)
 
 
 class TestContrastiveLoss:
-    @pytest.mark.parametrize('present', [[3, 7], [0, 3, 7], [7], list(range(10))])
-    def test_every_present_class_gets_gradient_and_no_other(self, present):
+    @pytest.mark.parametrize('rule', QUERY_RULES)
+    @pytest.mark.parametrize('present', [[3, 7], [0, 3, 7], list(range(10))])
+    def test_every_present_class_gets_gradient_and_no_other(self, present, rule):
         batch, bank = make_batch(10, present), MemoryBank(10, DIM, 32)
         bank.enqueue(torch.randn(100, DIM), torch.arange(100) % 10)  # negatives of every class
-        contrastive_loss(**batch, bank=bank, alpha=0.5).backward()
+        contrastive_loss(**batch, bank=bank, alpha=0.5, query_rule=rule).backward()
         touched = batch['student_rep'].grad.abs().sum(dim=1) > 0
         assert sorted(batch['pseudo_labels'][touched].unique().tolist()) == present
         assert touched.sum() > 5 * len(present)
 
-    def test_without_the_negatives_of_one_class_the_other_still_learns(self):
+    @pytest.mark.parametrize('rule', QUERY_RULES)
+    def test_without_the_negatives_of_one_class_the_other_still_learns(self, rule):
         batch, bank = make_batch(10, [3, 7]), MemoryBank(10, DIM, 32)
         bank.enqueue(torch.randn(5, DIM), torch.full((5,), 7))
-        terms = contrastive_terms(**batch, bank=bank, alpha=0.5, low_rank=0, high_rank=0)
+        terms = contrastive_terms(**batch, bank=bank, alpha=0.5, low_rank=0, high_rank=0, query_rule=rule)
         terms.loss.backward()
         touched = batch['student_rep'].grad.abs().sum(dim=1) > 0
         assert batch['pseudo_labels'][touched].unique().tolist() == [7] and terms.num_classes == 1
 
-    def test_uncertain_pixels_are_no_queries(self):
-        batch, bank = make_batch(10, [3, 7]), MemoryBank(10, DIM, 32)
-        batch['pseudo_labels'][batch['pseudo_labels'] == 3] = 255
-        contrastive_loss(**batch, bank=bank, alpha=0.5).backward()
-        touched = batch['student_rep'].grad.abs().sum(dim=1) > 0
-        assert batch['pseudo_labels'][touched].unique().tolist() == [7]
+    @pytest.mark.parametrize('rule', QUERY_RULES)
+    def test_one_class_alone_gives_zero_in_the_graph(self, rule):
+        """Though it has queries and negatives; a single query of a second class changes that."""
+        batch, bank = make_batch(10, [7]), MemoryBank(10, DIM, 32)
+        bank.enqueue(torch.randn(100, DIM), torch.arange(100) % 10)
+        terms = contrastive_terms(**batch, bank=bank, alpha=0.5, query_rule=rule)
+        terms.loss.backward()
+        assert terms.loss == 0 and batch['student_rep'].grad.eq(0).all()
+        assert terms[1:] == (0, 0, 0, 0)
+        batch['pseudo_labels'][0, 0, 0] = 3
+        batch['teacher_probs'][0, :, 0, 0] = torch.nn.functional.one_hot(torch.tensor(3), 10)
+        terms = contrastive_terms(**batch, bank=bank, alpha=0.5, query_rule=rule)
+        assert terms.num_classes == 2 and terms.loss > 0 and terms.positive != 0 and terms.negative != 0
 
+    def test_uncertain_pixels_are_no_queries_where_low_entropy_asks_for_a_label(self):
+        batch, bank = make_batch(10, [0, 3, 7]), MemoryBank(10, DIM, 32)
+        batch['pseudo_labels'][batch['pseudo_labels'] == 3] = 255
+        contrastive_loss(**batch, bank=bank, alpha=0.5, query_rule='low_entropy').backward()
+        touched = batch['student_rep'].grad.abs().sum(dim=1) > 0
+        assert batch['pseudo_labels'][touched].unique().tolist() == [0, 7]
+
+    def test_uncertain_pixels_are_queries_where_the_teacher_is_sure(self):
+        batch, bank = make_batch(10, [0, 3, 7]), MemoryBank(10, DIM, 32)
+        was_3 = batch['pseudo_labels'] == 3
+        batch['pseudo_labels'][was_3] = 255
+        contrastive_loss(**batch, bank=bank, alpha=0.5, num_queries=1000).backward()
+        touched = batch['student_rep'].grad.abs().sum(dim=1) > 0
+        assert touched[was_3][:5].any() and not touched[was_3].all()
+        assert touched[batch['pseudo_labels'] == 0].any() and touched[batch['pseudo_labels'] == 7].any()
+
+    @pytest.mark.parametrize('rule', QUERY_RULES)
     @pytest.mark.parametrize(('capacity', 'max_negative_confidence'), [(1000, 1.0), (7, 1.0), (1, 0.2)])
-    def test_equals_slow_reimplementation(self, capacity, max_negative_confidence):
+    def test_equals_slow_reimplementation(
+        self, capacity, max_negative_confidence, rule, slow_candidates, slow_info_nce, cosine
+    ):
         K, P, N = 6, 5, 9
         bank = MemoryBank(K, DIM, capacity)
         for step in range(3):  # later steps draw from what earlier ones left
             batch = make_batch(K, [0, 2, 5])
+            batch['pseudo_labels'][:, 3:5] = 255
+            valid = torch.rand(2, 8, 8) < 0.9
             before = [bank.keys(c) for c in range(K)]
-            loss = contrastive_loss(
+            limits = dict(
+                low_rank=2, high_rank=4, query_confidence=0.5, max_negative_confidence=max_negative_confidence
+            )
+            found = contrastive_terms(
                 **batch,
+                **limits,
                 bank=bank,
                 alpha=0.4,
-                low_rank=2,
-                high_rank=4,
                 num_queries=P,
                 num_negatives=N,
                 temperature=0.3,
-                query_confidence=0.5,
-                max_negative_confidence=max_negative_confidence,
+                query_rule=rule,
                 generator=torch.Generator().manual_seed(step),
+                valid=valid,
             )
+            queries, positives, negatives = slow_candidates(batch, valid, 0.4, rule, **limits)
 
             # The same draws: one seed, then priorities of the keys, queries, negatives.
             seed = torch.randint(2**62, (1,), generator=torch.Generator().manual_seed(step)).item()
             draws = torch.Generator().manual_seed(seed)
-            uncertainty = entropy(batch['teacher_probs'])
-            low_limit, high_limit = torch.quantile(uncertainty, torch.tensor([0.4, 0.6])).tolist()
-            positions = [(b, y, x) for b in range(2) for y in range(8) for x in range(8)]
-            negatives, queries = [[] for _ in range(K)], [[] for _ in range(K)]
-            for b, y, x in positions:
-                row = batch['teacher_probs'][b, :, y, x].tolist()
-                for c in range(K):
-                    rank = sum(other > row[c] for other in row)
-                    absent = c > 0 and not batch['labels'][b, c - 1]
-                    hard = (rank < 2 and absent) or 2 <= rank < 4
-                    if hard and row[c] < max_negative_confidence and uncertainty[b, y, x] >= high_limit:
-                        negatives[c].append((b, y, x))
-                    if batch['pseudo_labels'][b, y, x] == c and row[c] > 0.5 and uncertainty[b, y, x] < low_limit:
-                        queries[c].append((b, y, x))
 
             def rep(name, position, reps=batch):
                 b, y, x = position
@@ -224,19 +134,82 @@ class TestContrastiveLoss:
                 assert torch.equal(bank.keys(c), torch.stack(banks[c]) if banks[c] else torch.zeros(0, DIM))
             drawn_queries = torch.rand(K, P, generator=draws, dtype=torch.float64).tolist()
             drawn_keys = torch.rand(K, P * N, generator=draws, dtype=torch.float64).tolist()
-            terms, used = [], 0
+            terms, to_positive, to_negative, used = [], [], [], 0
             for c in range(K):
                 if not queries[c] or not banks[c]:
                     continue
                 used += 1
-                positive = sum(rep('teacher_rep', q) for q in queries[c]) / len(queries[c])
+                positive = sum(rep('teacher_rep', q) for q in positives[c]) / len(positives[c])
                 rows = bank.features[c]  # draws go by slot
                 for p in range(P):
                     query = rep('student_rep', queries[c][int(drawn_queries[c][p] * len(queries[c]))])
                     slots = [int(u * len(banks[c])) for u in drawn_keys[c][p * N : (p + 1) * N]]
                     terms.append(slow_info_nce(query, positive, rows[slots], 0.3))
+                    to_positive.append(cosine(query, positive))
+                    to_negative += [cosine(query, key) for key in rows[slots]]
             assert used >= 2
-            assert loss.item() == pytest.approx(sum(terms) / len(terms), rel=1e-4)
+            expected = [mean(terms), used, mean(terms) / math.log(1 + N), mean(to_positive), mean(to_negative)]
+            assert [value.item() for value in found] == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+    def test_low_entropy_gives_the_former_results(self):
+        """Values from before there was another rule; no generator of random numbers makes the inputs."""
+        bank, found = MemoryBank(5, 4, 12), []
+        for step in range(3):
+            n = torch.arange(2 * 5 * 6 * 6, dtype=torch.float64).view(2, 5, 6, 6) + step * 0.37
+            numbers = torch.arange(2 * 4 * 6 * 6, dtype=torch.float64).view(2, 4, 6, 6)
+            student, teacher = (torch.sin(numbers * factor + step).float() for factor in (0.9, 1.3))
+            probs = (3 * torch.sin(n * 1.7)).softmax(dim=1).float()
+            pseudo = probs.argmax(dim=1)
+            pseudo[:, ::3] = 255
+            loss = contrastive_loss(
+                student.requires_grad_(),
+                teacher,
+                probs,
+                pseudo,
+                torch.tensor([[1, 0, 1, 0], [0, 1, 1, 0]]),
+                bank,
+                0.4,
+                low_rank=1,
+                high_rank=3,
+                num_queries=6,
+                num_negatives=7,
+                query_rule='low_entropy',
+                generator=torch.Generator().manual_seed(step),
+            )
+            loss.backward()
+            found += [loss.item(), student.grad.abs().sum().item(), bank.features.double().sum().item()]
+        assert found == pytest.approx(
+            [2.0661273, 2.9627972, 2.6977623, 2.2842059, 3.1161997, -0.3508493, 2.1274593, 2.1746864, 1.0426461],
+            rel=1e-5,
+        )
+
+    def test_statistics_worked_by_hand(self):
+        """Class 0 along x, class 1 along y, queries turned by 60 degrees; each class is the other's negative."""
+        teacher = torch.tensor([[[[2.0, 0.0]], [[0.0, 3.0]]]])
+        half, height = 0.5, math.sqrt(0.75)
+        student = torch.tensor([[[[half, height]], [[height, half]]]], requires_grad=True)
+        probs = torch.tensor([[[[0.6, 0.4]], [[0.4, 0.6]]]])
+        terms = contrastive_terms(
+            student,
+            teacher,
+            probs,
+            torch.tensor([[[0, 1]]]),
+            torch.tensor([[1]]),
+            MemoryBank(2, 2, 4),
+            0.1,
+            num_queries=3,
+            num_negatives=2,
+        )
+        assert terms.num_classes == 2
+        assert terms.positive.item() == pytest.approx(half) and terms.negative.item() == pytest.approx(height)
+        expected = math.log(1 + 2 * math.exp((height - half) / 0.5))
+        assert terms.loss.item() == pytest.approx(expected)
+        assert terms.chance.item() == pytest.approx(expected / math.log(3))
+        assert [value.requires_grad for value in terms] == [True] + [False] * 4
+
+    def test_unknown_rule(self):
+        with pytest.raises(UserError, match=r"'low'; did you mean 'low_entropy'"):
+            contrastive_loss(**make_batch(5, [0, 2]), bank=MemoryBank(5, DIM, 16), alpha=0.5, query_rule='low')
 
     def test_no_gradient_reaches_the_teacher(self):
         batch, bank = make_batch(5, [0, 2]), MemoryBank(5, DIM, 16)
@@ -247,11 +220,15 @@ class TestContrastiveLoss:
         assert batch['teacher_rep'].grad is None and batch['teacher_probs'].grad is None
         assert not bank.features.requires_grad
 
-    def test_alpha_0_gives_zero_in_the_graph(self):
+    def test_alpha_0_leaves_the_certain_labels(self):
         batch = make_batch(5, [0, 2])
-        loss = contrastive_loss(**batch, bank=MemoryBank(5, DIM, 16), alpha=0.0)
-        loss.backward()
-        assert loss.item() == 0 and batch['student_rep'].grad.eq(0).all()
+        for rule, some in (('low_entropy', False), ('reliable', True)):
+            batch['student_rep'].grad = None
+            loss = contrastive_loss(**batch, bank=MemoryBank(5, DIM, 16), alpha=0.0, query_rule=rule)
+            loss.backward()
+            assert (loss.item() > 0) == batch['student_rep'].grad.ne(0).any().item() == some
+        batch['pseudo_labels'].fill_(255)
+        assert contrastive_loss(**batch, bank=MemoryBank(5, DIM, 16), alpha=0.0).item() == 0
 
     def test_alpha_out_of_range(self):
         with pytest.raises(ValueError, match=r'`alpha`.*1\.5'):
@@ -288,16 +265,26 @@ class TestContrastiveLoss:
             assert bank.keys(c)[:, 0].unique().tolist() == [0, 1, 2, 3]
 
     def test_bound_of_the_paper_leaves_the_bank_almost_empty(self):
-        """One percent, as the text has it, against the released code's 100: why the latter is the default."""
+        """One percent, as the text has it, against the released code's 100: why the latter is the default.
+
+        Of uncertain pixels, that is, and so with the rule that knows no others.
+        """
         filled = []
         for bound in (0.01, 1.0):
             torch.manual_seed(0)
             bank = MemoryBank(10, DIM, 1000)
-            contrastive_loss(**make_batch(10, [0, 2, 5]), bank=bank, alpha=0.2, max_negative_confidence=bound)
+            contrastive_loss(
+                **make_batch(10, [0, 2, 5]),
+                bank=bank,
+                alpha=0.2,
+                max_negative_confidence=bound,
+                query_rule='low_entropy',
+            )
             filled.append(int(bank.sizes.sum()))
         assert filled[0] == 0 and filled[1] > 50
 
-    def test_padding_gives_neither_queries_nor_keys(self):
+    @pytest.mark.parametrize('rule', QUERY_RULES)
+    def test_padding_gives_neither_queries_nor_keys(self, rule):
         batch = make_batch(5, [0, 2])
         valid = torch.ones(2, 8, 8, dtype=torch.bool)
         valid[:, 5:] = valid[0, :, 6:] = False
@@ -305,7 +292,7 @@ class TestContrastiveLoss:
         for padding in (0.0, 1e4):
             batch['teacher_rep'] = torch.where(valid[:, None], batch['teacher_rep'], padding)
             bank, generator = MemoryBank(5, DIM, 1000), torch.Generator().manual_seed(0)
-            terms = contrastive_terms(**batch, bank=bank, alpha=0.4, valid=valid, generator=generator)
+            terms = contrastive_terms(**batch, bank=bank, alpha=0.4, valid=valid, generator=generator, query_rule=rule)
             losses.append(terms.loss)
         terms.loss.backward()
         assert terms.num_classes == 2 and bank.sizes.sum() > 0 and bank.features.abs().max() < 100

@@ -18,7 +18,7 @@ class PixelContrastLoss(nn.Module):
         temperature (float): tau.
         query_confidence (float): Least probability of a query, in 0..1.
         queries (str): Which pixels are queries, positives and negatives: ``'reliable'`` or ``'low_entropy'``, see
-            :func:`csrm_plugin.functional.contrast_candidates`.
+            :func:`csrm_plugin.functional.pick_candidates`.
         max_negative_confidence (float): Upper bound of a negative's probability, in 0..1 (paper 0.01, code 1.0).
         loss_weight (float): lambda_m.
     """
