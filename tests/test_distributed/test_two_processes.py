@@ -71,15 +71,34 @@ def test_fractions_are_global(results):
 def test_losses_and_gradients_average_to_those_of_one_process(results, key):
     check_average(results, key, rtol=1e-4, atol=1e-7)
     mutual = {'affinity', 'map_distance', 'spatial_kl', 'affinity_kl'}
-    assert set(results['one'][key]) == {'masked_mean', 's', 's2c', 'u', 'm1', 'm2', 'm3'} | mutual
+    contrast = {f'{rule}{step}' for rule in ('reliable', 'low_entropy') for step in (1, 2, 3)}
+    assert set(results['one'][key]) == {'masked_mean', 's', 's2c', 'u'} | mutual | contrast
     assert all(value.abs().sum() > 0 for value in results['one'][key].values())
 
 
 def test_bank_is_the_same_on_every_rank_and_that_of_one_process(results):
-    for name, expected in results['one']['bank'].items():
-        assert results['rank0']['bank'][name].equal(expected), name
-        assert results['rank1']['bank'][name].equal(expected), name
-    assert results['one']['bank']['sizes'].sum() > 100
+    for rule, bank in results['one']['bank'].items():
+        for name, expected in bank.items():
+            assert results['rank0']['bank'][rule][name].equal(expected), name
+            assert results['rank1']['bank'][rule][name].equal(expected), name
+        assert bank['sizes'].sum() > 100
+
+
+def test_statistics_of_the_contrastive_term_are_global(results):
+    for key, expected in results['one']['contrast'].items():
+        for name in ('num_classes', 'chance', 'positive', 'negative'):
+            for rank in ('rank0', 'rank1'):
+                torch.testing.assert_close(results[rank]['contrast'][key][name], expected[name], rtol=1e-5, atol=1e-6)
+            assert expected[name] != 0, name
+
+
+def test_classes_with_queries_are_counted_over_all_ranks(results):
+    """One class on each rank is enough, if they are two; one in all of the batch teaches nothing on any rank."""
+    for rank in ('one', 'rank0', 'rank1'):
+        classes, loss, moved = results[rank]['few_classes']['apart']
+        assert classes == 2 and loss > 0 and moved > 0
+        for name in ('alike', 'alone'):
+            assert results[rank]['few_classes'][name] == (0, 0, 0), (rank, name)
 
 
 def test_full_bank_is_the_same_on_every_rank(results):

@@ -1,6 +1,7 @@
 """One of the processes of `test_two_processes.py`: computes with its share of a batch and saves what it found."""
 
 import contextlib
+import itertools
 import os
 import sys
 
@@ -80,23 +81,50 @@ def mutual_losses(found, labels):
 
 
 def contrast(found):
-    bank, small_bank = MemoryBank(K, DIM, 500), MemoryBank(K, DIM, 10)
-    for step in (1, 2, 3):
+    """Three steps of each rule, the later ones with keys of the earlier."""
+    found['bank'], found['contrast'] = {}, {}
+    small_bank = MemoryBank(K, DIM, 10)
+    for rule, step in itertools.product(F.QUERY_RULES, (1, 2, 3)):
+        bank = found['bank'].setdefault(rule, MemoryBank(K, DIM, 1000))
         student, teacher = torch.randn(2, BATCH, DIM, SIZE, SIZE)
         teacher[..., 0] = torch.arange(BATCH).view(-1, 1, 1)  # tells the picture, hence the rank
         probs = torch.randn(BATCH, K, SIZE, SIZE).mul(2).softmax(dim=1)
         pseudo, labels = probs.argmax(dim=1), (torch.rand(BATCH, K - 1) < 0.5).float()
         pseudo[-1] = 255  # the last rank has fewer queries
+        pseudo[:, ::3] = 255
         student, *batch = shares(student, teacher, probs, pseudo, labels)
         student = student.clone().requires_grad_()
         # Only the generator of rank 0 counts.
-        options = dict(generator=torch.Generator().manual_seed(step + 100 * F.rank()), low_rank=1, high_rank=3)
-        differentiate(found, f'm{step}', F.contrastive_loss(student, *batch, bank, 0.4, **options), student)
+        generator = torch.Generator().manual_seed(step + 100 * F.rank())
+        options = dict(generator=generator, low_rank=1, high_rank=3, query_rule=rule)
+        terms = F.contrastive_terms(student, *batch, bank, 0.4, **options)
+        differentiate(found, f'{rule}{step}', terms.loss, student)
+        found['contrast'][rule, step] = terms._asdict()
         teacher_number = torch.arange(BATCH).float().view(-1, 1, 1, 1).expand(-1, DIM, SIZE, SIZE)
         batch[0] = shares(teacher_number)[0]
         F.contrastive_loss(student, *batch, small_bank, 0.4, **options)
-    found['bank'], found['small_bank'] = bank.state_dict(), small_bank.state_dict()
+    found['bank'] = {rule: bank.state_dict() for rule, bank in found['bank'].items()}
+    found['small_bank'] = small_bank.state_dict()
     found['small_bank_origins'] = (torch.cat([small_bank.keys(c) for c in range(K)]) >= BATCH / 2).float().mean().item()
+
+
+def few_classes(found):
+    """Each rank's pictures have one class: not zero if it is another one on the other rank."""
+    student, teacher = torch.randn(2, BATCH, DIM, SIZE, SIZE)
+    probs, labels = torch.full((BATCH, K, SIZE, SIZE), 0.1), torch.ones(BATCH, K - 1)
+    probs[: BATCH // 2, 1] = probs[BATCH // 2 :, 2] = 1 - 0.1 * (K - 1)
+    found['few_classes'] = {}
+    for name, second in (('apart', 2), ('alike', 1), ('alone', 255)):
+        bank = MemoryBank(K, DIM, 500)
+        bank.enqueue(torch.randn(9 * K, DIM), torch.arange(9 * K) % K)  # negatives are there
+        pseudo = torch.ones(BATCH, SIZE, SIZE, dtype=torch.long)
+        pseudo[BATCH // 2 :] = second
+        inputs, *batch = shares(student, teacher, probs, pseudo, labels)
+        inputs = inputs.clone().requires_grad_()
+        generator = torch.Generator().manual_seed(1)
+        terms = F.contrastive_terms(inputs, *batch, bank, 0.0, query_confidence=0.05, generator=generator)
+        (gradient,) = torch.autograd.grad(terms.loss, inputs)
+        found['few_classes'][name] = terms.num_classes, terms.loss.detach(), gradient.abs().sum()
 
 
 def stop(found):
@@ -229,7 +257,7 @@ def main(path):
     if os.environ['WORLD_SIZE'] != '1':
         dist.init_process_group('gloo')
     found = dict(losses={}, gradients={})
-    for part in (reliability, losses, contrast, stop, train, train_alike):
+    for part in (reliability, losses, contrast, few_classes, stop, train, train_alike):
         torch.manual_seed(0)
         if part is train and F.world_size() == 1:
             continue

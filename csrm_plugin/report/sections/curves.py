@@ -22,6 +22,12 @@ GROUPS = (
         re.compile(r'(^|[/._])((base_)?lr\d*|alpha|sigma|momentum|decay|ema|weight|ramp|temperature)([/._\d]|$)'),
     ),
     ('Memory bank', 'How full it is (0 to 1) and how old its entries are (iterations).', re.compile(r'^bank/')),
+    (
+        'Contrast',
+        'How many classes take part in the contrastive term, its loss over that of equal similarities, and the mean '
+        'cosine of queries with their positives and with their negatives (-1 to 1; both alike tell nothing apart).',
+        re.compile(r'^(contrast|queries)/'),
+    ),
     ('Foreground', 'Share of pixels (0 to 1) that are taken for objects; 0 is a collapse.', re.compile(r'foreground$')),
     ('Speed and memory', 'Seconds per iteration; memory of the GPU in MiB.', re.compile(r'^(time|data_time|memory)$')),
 )
@@ -41,6 +47,10 @@ _MEANINGS = {
     'data_time': 'of which seconds waiting for data',
     'bank/age': 'Age of the entries, in iterations',
     'bank/fill': 'Filled share of the bank',
+    'queries/classes': 'Classes that take part',
+    'contrast/chance': 'Loss over that of equal similarities',
+    'contrast/positive': 'Cosine of queries with their positives',
+    'contrast/negative': 'Cosine of queries with their negatives',
 }
 
 

@@ -147,10 +147,21 @@ class TestTraining:
         model = build('CSRM')
         losses = model.loss(*prepare(model, make_batch()))
         statistics = {'reliable/s', 'reliable/s2c', 'reliable/u', 'bank/fill', 'bank/age', 'queries/classes', 'alpha'}
+        statistics |= {'contrast/chance', 'contrast/positive', 'contrast/negative'}
         assert statistics <= losses.keys()
         assert all('loss' not in name for name in losses.keys() - {'loss_c', 'loss_s', *MUTUAL})
-        assert 0 < losses['bank/fill'] <= 1 and losses['queries/classes'] >= 1
+        assert 0 < losses['bank/fill'] <= 1 and losses['queries/classes'] >= 2
+        assert all(0 < abs(losses[f'contrast/{which}']) <= 1 for which in ('positive', 'negative'))
         assert losses['reliable/u'].item() == pytest.approx(0.5, abs=0.01)
+
+    def test_every_class_that_the_labels_name_takes_part_in_the_contrastive_term(self, build, make_batch):
+        model = build('CSRM', mix_prob=0.0)
+        model.loss_m.options['query_confidence'] = 0.0
+        inputs, samples = prepare(model, make_batch())
+        targets = model.weak_targets(inputs, samples)
+        named = F.shrink_nearest(targets.pseudo_labels, targets.rep.shape[2:]).unique().tolist()
+        assert len(set(named) - {255}) >= 3
+        assert model.loss(inputs, samples)['queries/classes'] >= len(set(named) - {255})
 
     def test_label_stride_makes_targets_at_a_smaller_size(self, build, make_batch):
         model = build('CSRM', pseudo_label=dict(fg_threshold=0.6, bg_threshold=0.3, crf=None, stride=2))

@@ -17,6 +17,8 @@ MORE_KEYS = (
     'bank/fill',
     'pseudo/foreground',
     'queries/classes',
+    'contrast/positive',
+    'contrast/negative',
     'data_time',
 )
 
@@ -35,11 +37,14 @@ def test_curves_of_all_keys_in_their_groups(tmp_path, build, read_page):
         'Memory bank': ['bank/age', 'bank/fill'],
         'Foreground': ['pseudo/foreground'],
         'Speed and memory': ['data_time', 'time'],
-        'Other values': ['affinity/mean', 'queries/classes'],
+        'Contrast': ['contrast/negative', 'contrast/positive', 'queries/classes'],
+        'Other values': ['affinity/mean'],
     }
     page = read_page(write_report(folder))
     for key in (key for keys in groups.values() for key in keys):
         assert any(key in title for title in page.text.split('over the iteration')), key
+    assert 'Cosine of queries with their positives contrast/positive' in page.text
+    assert 'Cosine of queries with their negatives contrast/negative' in page.text
 
 
 def test_threshold_curve_marks_best_and_fixed(tmp_path, build, read_page):
