@@ -14,7 +14,9 @@ class MeanTeacherHook(Hook):
 
     During the warm-up (the model's ``warmup_iters`` say how long it is) the teacher equals the student. After it,
     teacher = d * teacher + (1 - d) * student with d = min(1 - 1 / (t + 1), ``max_decay``), t counting updates from
-    the end of the warm-up. This d is the share that stays; MMEngine's averaged models call 1 - d momentum.
+    the end of the warm-up, with whose last update, t = 0, the teacher is a copy whatever it was before: branches that
+    have learnt nothing would stay in the average for long. This d is the share that stays; MMEngine's averaged models
+    call 1 - d momentum.
 
     Args:
         max_decay (float): Upper bound of d, in 0..1.
@@ -48,5 +50,5 @@ class MeanTeacherHook(Hook):
         model.update_teacher(self.decay((runner.iter + 1 - model.warmup_iters) // accumulate))
 
     def decay(self, updates: int) -> float:
-        """Share of the teacher that stays, ``updates`` updates after the warm-up; 0 or less: still in it."""
-        return min(1 - 1 / (updates + 1), self.max_decay) if updates > 0 else self.warmup_decay
+        """Share of the teacher that stays, ``updates`` updates after the last one of the warm-up; below 0: in it."""
+        return min(1 - 1 / (updates + 1), self.max_decay) if updates >= 0 else self.warmup_decay

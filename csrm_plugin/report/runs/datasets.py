@@ -15,7 +15,7 @@ DATASET_TYPES = {
 
 
 def run_dataset(run: Run) -> str | None:
-    """Name of a run's data set (``voc``, ``coco``, ``msrc``, ``voc_animals``, ``demo``), or None where it is none of ours."""
+    """Name of a run's data set, one of ``voc coco msrc voc_animals demo``, or None where it is none of ours."""
     known = DATASET_TYPES.get(run.settings.get('train_dataloader.dataset.type'))
     return known or run.card.get('dataset')
 

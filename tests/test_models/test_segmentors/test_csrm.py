@@ -495,3 +495,74 @@ class TestSettings:
         pytest.importorskip('pydensecrf')
         assert build('CSRM', pseudo_label=None).labeler.refinement.label_confidence == 0.7
         assert build('CSRM', pseudo_label=dict(crf=dict(iterations=3))).labeler.refinement.iterations == 3
+
+
+class TestFrozenTeacher:
+    """While the teacher stays as it is, the labels of a picture are made once."""
+
+    def freeze(self, model):
+        model.warmup_factor, model.teacher_is_frozen = 0.0, True
+        return model
+
+    # Made of the mirror image, sums over the views are in another order: a pixel at a threshold may differ.
+    @pytest.mark.parametrize(('views', 'differ'), [(dict(), 0), (dict(scales=(0.5, 1.0), flip=True), 0.003)])
+    def test_labels_are_those_that_are_made_anew(self, build, make_batch, views, differ):
+        model = build('CSRM', pseudo_label=dict(refine='none', fg_threshold=0.5, bg_threshold=0.3, **views))
+        model.warmup_factor = 0.0
+        inputs, samples = prepare(model, make_batch())
+        anew = model.weak_targets(inputs, samples)
+        self.freeze(model)
+        for _ in range(2):
+            kept = model.weak_targets(inputs, samples)
+            assert (kept.pseudo_labels != anew.pseudo_labels).float().mean() <= differ
+            assert kept.valid.equal(anew.valid)
+        assert len(model.kept_labels) == len(inputs)
+
+    def test_teacher_is_not_asked_again(self, build, make_batch, monkeypatch):
+        model = self.freeze(build('CSRM'))
+        inputs, samples = prepare(model, make_batch())
+        first = model.weak_targets(inputs, samples)
+        monkeypatch.setattr(model.teacher, 'extract_feat', None)
+        assert model.weak_targets(inputs, samples).pseudo_labels.equal(first.pseudo_labels)
+
+    def test_labels_are_forgotten_when_the_teacher_moves(self, build, make_batch):
+        model = self.freeze(build('CSRM'))
+        inputs, samples = prepare(model, make_batch())
+        model.weak_targets(inputs, samples)
+        model.teacher_is_frozen = False
+        model.weak_targets(inputs, samples)
+        assert len(model.kept_labels) == 0
+
+
+class TestStudentScales:
+    def test_student_sees_pictures_and_targets_through_the_same_window(self, build, make_batch):
+        model = build('CSRM', student_scales=(2.0, 2.0), mix_prob=0.0)
+        inputs, samples = prepare(model, make_batch())
+        plain = model.mix(model.weak_targets(inputs, samples))
+        torch.manual_seed(0)
+        seen = model.zoom(plain)
+        torch.manual_seed(0)
+        windows = F.random_windows(len(inputs), (2.0, 2.0))
+        assert seen.inputs.equal(F.look_through(plain.inputs, windows))
+        assert seen.probs.equal(F.look_through(plain.probs, windows))
+        assert seen.rep.shape == plain.rep.shape and seen.small_probs.shape == plain.small_probs.shape
+        assert seen.pseudo_labels.equal(F.look_through(plain.pseudo_labels, windows, nearest=True, fill=255))
+        assert seen.valid.all()
+
+    def test_padding_of_a_shrunk_picture_has_no_label_and_no_say(self, build, make_batch):
+        model = build('CSRM', student_scales=(0.5, 0.5))
+        losses = model.loss(*prepare(model, make_batch()))
+        assert all(math.isfinite(float(value.detach())) for value in losses.values())
+        seen = model.zoom(model.weak_targets(*prepare(model, make_batch())))
+        assert seen.valid.float().mean() == pytest.approx(0.25, abs=0.05)
+        assert (seen.pseudo_labels[~seen.valid] == 255).all()
+
+    def test_the_paper_has_none(self, build, make_batch):
+        model = build('CSRM')
+        targets = model.weak_targets(*prepare(model, make_batch()))
+        assert model.student_scales is None and model.zoom(targets) is targets
+
+    @pytest.mark.parametrize('scales', [(0, 1), (1.5, 0.5), 1.5, (1, 2, 3)])
+    def test_wrong_scales_are_refused(self, build, scales):
+        with pytest.raises(UserError, match=r'model\.student_scales'):
+            build('CSRM', student_scales=scales)
