@@ -16,6 +16,7 @@ from csrm_plugin.engine.training import prepare_training, run_training
 from csrm_plugin.functional import fraction, normalize_cam, upscale
 from csrm_plugin.inference import browsing
 from csrm_plugin.inference import export_model as export
+from csrm_plugin.inference.audit_labels import audit_labels
 from csrm_plugin.inference.evaluate_labels import evaluate_label_folder
 from csrm_plugin.inference.predict import predict_pictures
 from csrm_plugin.inference.predictor import MultiScalePredictor
@@ -214,6 +215,15 @@ def test_labels_from_propagated_cams_and_their_curve(config, checkpoint, options
     plain, propagated = (np.load(folder / 'cams' / sample)['cams'] for folder in (tmp_path / 'cam', out))
     assert plain.shape == propagated.shape and not np.allclose(plain, propagated, atol=0.05)
     assert model.segmentation_note == NOTE
+
+
+def test_labels_that_it_learns_from_are_audited(config, checkpoint, options):
+    report = audit_labels(
+        config, checkpoint, fg=[0.5], bg=[0.2], crf=False, workers=0, cfg_options=for_inference(options)
+    )
+    assert report['context']['scales'] == [0.5, 1] and report['context']['weights'] == 'SmoothingSegmentor'
+    own = report['settings'][report['config']]
+    assert (own['fg_threshold'], own['bg_threshold'], own['refine']) == (0.6, 0.3, 'none')
 
 
 def test_any_picture_without_labels(config, checkpoint, options, tmp_path):
