@@ -27,6 +27,12 @@ def build_parser() -> argparse.ArgumentParser:
         help='0..1, CAMs only: what is foreground at this lower threshold alone becomes 255',
     )
     add(
+        '--threshold-from',
+        metavar='FILE',
+        help='CAMs only: take the best threshold of the curve in FILE, which `tools/evaluate_labels.py --thresholds '
+        '--json FILE` wrote of a split with masks; labels.json says which split that was',
+    )
+    add(
         '--unrestricted',
         action='store_true',
         help='do not use image-level labels: any class (seg), or what the classifier sees (cam)',
@@ -41,7 +47,12 @@ def main(args: argparse.Namespace) -> None:
     from csrm_plugin.utils import write_json
     from csrm_plugin.utils.shards import parse_shard
 
-    settings = dict(inference_settings(args), bg_threshold=args.bg_threshold, unrestricted=args.unrestricted)
+    settings = dict(
+        inference_settings(args),
+        bg_threshold=args.bg_threshold,
+        unrestricted=args.unrestricted,
+        threshold_from=args.threshold_from,
+    )
     summary = make_pseudo_labels(
         args.config,
         args.checkpoint,

@@ -19,7 +19,36 @@ SUMMARY = 'pipeline.json'
 REQUIRED = ('stage', 'kind', 'run', 'number', 'status')
 
 #: Parts of a card that are JSON objects, or null, where they are there.
-OBJECTS = ('key_parts', 'config', 'versions', 'git', 'data', 'inputs', 'outputs', 'time', 'memory', 'scores', 'context')
+OBJECTS = (
+    'key_parts',
+    'config',
+    'versions',
+    'git',
+    'data',
+    'inputs',
+    'outputs',
+    'time',
+    'memory',
+    'scores',
+    'context',
+    'choice',
+)
+
+
+def choice_line(choice: dict) -> str:
+    """How the threshold of a stage was chosen, for people.
+
+    Args:
+        choice (dict): Of its card: ``split``, ``threshold``, ``miou`` (percent) and ``pictures``; the last two are None
+            where the split has no masks.
+    """
+    split, threshold = choice['split'], choice['threshold']
+    if choice['miou'] is None:
+        return f'{split} has no masks to choose a threshold with: {threshold:g} is the fixed one of the pipeline.'
+    return (
+        f'threshold {threshold:g}, chosen with the masks of {split} ({choice["pictures"]} pictures): there the CAMs '
+        f'have mIoU {choice["miou"]:.1f} without dCRF.'
+    )
 
 
 def write_card(folder: str, card: dict) -> str:

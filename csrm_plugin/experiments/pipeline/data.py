@@ -29,8 +29,14 @@ class RunData:
 
     @property
     def splits(self) -> list[str]:
-        """All splits that the run scores or trains on."""
-        return list(dict.fromkeys([*self.recipe.splits, self.recipe.train_split]))
+        """All splits that the run scores, trains on or chooses a threshold on."""
+        recipe = self.recipe
+        return list(dict.fromkeys([*recipe.splits, recipe.train_split, *recipe.choice_splits]))
+
+    def has_masks(self, split: str) -> bool:
+        """Whether every picture of a split has a mask; taken for granted where there is no list yet."""
+        path = self.list_of(split)
+        return not osp.isfile(path) or not voc_layout.missing_files(self.masks, voc_layout.read_split(path), '.png')
 
     def label_file(self, split: str) -> str | None:
         """Label file of a split."""

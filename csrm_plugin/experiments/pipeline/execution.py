@@ -48,7 +48,10 @@ def run_stage(stage: Stage, parts: dict, console: Console, reason: Reason, fresh
     seconds = time.monotonic() - begin
     card = _card(stage, parts, started, seconds, peak, ran)
     cards.write_card(stage.folder, card)
+    stage.tidy()
     remove_replaced(stage)
+    if card.get('choice'):
+        console.print(f'     {cards.choice_line(card["choice"])}', highlight=False, soft_wrap=True)
     console.print(f'     done in {minutes(seconds)}{_headline(card)}', highlight=False, soft_wrap=True)
     if card['context'].get('random_weights'):
         names = ', '.join(card['context']['random_weights'])
@@ -98,6 +101,7 @@ def _card(stage: Stage, parts: dict, started: datetime, seconds: float, peak: fl
         memory=dict(peak_mib=round(peak, 1), peak_gpu_mib=_gpu_peak(stage.folder)),
         scores=found.get('scores', {}),
         context=found.get('context', {}),
+        **({'choice': found['choice']} if 'choice' in found else {}),
     )
 
 

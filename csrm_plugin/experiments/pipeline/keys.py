@@ -101,7 +101,8 @@ def fingerprints(run: Run) -> dict:
     exported = [spec.options['split'] for spec in recipe.stages if spec.kind == 'export']
     result = {}
     for split in dict.fromkeys([*data.splits, *exported]):
-        wanted = split in recipe.splits or (split == recipe.train_split and truth)
+        scored = split in (*recipe.splits, *recipe.choice_splits)
+        wanted = scored or (split == recipe.train_split and truth)
         if osp.isfile(data.list_of(split)):
             folders = (pictures, masks) if wanted else (pictures,)
             result[split] = fingerprint.data_fingerprint(

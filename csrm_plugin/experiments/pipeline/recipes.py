@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import yaml
 
 from csrm_plugin.utils import MissingFileError, UserError
-from csrm_plugin.utils.label_sources import SOURCES
+from csrm_plugin.utils.label_sources import CAM_SOURCES, SOURCES
 from csrm_plugin.utils.spelling import did_you_mean
 
 #: Keys of a stage by its kind; those with True must be there. ``name``, ``kind`` and ``optional`` go with every kind.
@@ -19,6 +19,8 @@ STAGE_KEYS = {
         'scales': False,
         'flip': False,
         'threshold': False,
+        'choose_on': False,
+        'fallback': False,
         'crf': False,
         'crf_options': False,
         'save_cams': False,
@@ -71,8 +73,13 @@ TYPES = {
     'save_cams': bool,
     'resume': bool,
     'optional': bool,
-    'threshold': (int, float),
+    'threshold': (int, float, str),
+    'choose_on': str,
+    'fallback': (int, float),
 }
+#: Value of ``threshold`` of CAMs that is no number: the one that scores best on the split ``choose_on``, or
+#: ``fallback`` where that has no masks.
+BEST = 'best'
 #: Values of ``verify``'s ``labels`` that is no stage: the true masks, for the upper bound.
 TRUTH = 'truth'
 
@@ -123,6 +130,11 @@ class Recipe:
     seed: int = 0
     resume: bool = False
     environment: dict = field(default_factory=dict, hash=False)
+
+    @property
+    def choice_splits(self) -> tuple[str, ...]:
+        """Splits that thresholds are chosen on."""
+        return tuple(dict.fromkeys(s.options['choose_on'] for s in self.stages if 'choose_on' in s.options))
 
     @property
     def label_splits(self) -> dict[str, str]:
@@ -190,6 +202,7 @@ def _stages(path, entries):
         if name in known:
             raise UserError(f'pipeline `{path}`: two stages are named `{name}`')
         _check_keys(path, f'stage `{name}`', options, {**STAGE_KEYS[kind], 'optional': False})
+        _check_threshold(path, f'stage `{name}`', options)
         wanted = list if kind == 'masks' else dict  # arguments of a tool, or settings of a config
         if not isinstance(options.get('options', wanted()), wanted):
             raise UserError(
@@ -221,6 +234,23 @@ def _reference(path, name, key, need, known):
     if key == 'of' and not known[need].options.get('crf'):
         raise UserError(f'pipeline `{path}`: `of` of stage `{name}`: `{need}` makes no labels with dCRF (`crf: true`)')
     return need
+
+
+def _check_threshold(path, where, options):
+    """Raise unless a threshold that is chosen is one of CAMs, and says where it is chosen and what it is otherwise."""
+    threshold, chosen = options.get('threshold'), ('choose_on', 'fallback')
+    if threshold == BEST and options['source'] not in CAM_SOURCES:
+        raise UserError(f'pipeline `{path}`: `threshold: best` of {where} is for CAMs, not for `{options["source"]}`')
+    if isinstance(threshold, str) and threshold != BEST:
+        raise UserError(f'pipeline `{path}`: `threshold` of {where} must be a number or `{BEST}`, but is {threshold!r}')
+    for key in chosen:
+        if threshold == BEST and key not in options:
+            raise UserError(
+                f'pipeline `{path}`: {where} lacks the key `{key}`: with `threshold: best`, `choose_on` names a split '
+                'with masks, and `fallback` is the threshold where it has none'
+            )
+        if threshold != BEST and key in options:
+            raise UserError(f'pipeline `{path}`: `{key}` of {where} needs `threshold: {BEST}`')
 
 
 def _check_keys(path, where, content, keys):

@@ -30,7 +30,9 @@ CONTEXT_KEYS = (
     'flip',
     'crf',
     'threshold',
+    'threshold_chosen_on',
     'bg_threshold',
+    'own_views',
     'restricted',
     'sepl',
     'weights',
@@ -175,4 +177,6 @@ def _main_matrix(plan, counts, num_classes, curve, source):
         threshold=chosen['threshold'],
         threshold_chosen_with=chosen['chosen_with'],
     )
+    if chosen['chosen_with'] != label_folder.MANIFEST:
+        said['threshold_chosen_on'] = None
     return with_uncertain(matrix), said

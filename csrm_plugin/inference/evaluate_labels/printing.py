@@ -39,6 +39,8 @@ def _context_lines(report):
     yield f'predictions: {context["pred_dir"]}; masks: {context["gt_dir"]}'
     chosen = context.get('threshold_chosen_with')
     threshold = _said(context['threshold']) + (f' (from {chosen})' if chosen else '')
+    if context.get('threshold_chosen_on'):
+        threshold += f' (chosen with the masks of {context["threshold_chosen_on"]})'
     yield (
         f'source: {_said(context["source"])}, scales: {_said(context["scales"])}, flip: {_said(context["flip"])}, '
         f'CRF: {_said(context["crf"])}, threshold: {threshold}, weights: {_said(context["weights"])}'

@@ -133,6 +133,8 @@ def describe(
 ) -> dict:
     """What the predictions of a source stand on, for ``labels.json``."""
     note = getattr(model, 'segmentation_note', None) if source in NOTED_SOURCES else None
+    # Views that the model averages by itself, within each of those that it is shown.
+    views = getattr(model, 'prediction_views', None) if source in NOTED_SOURCES else None
     return dict(
         config=osp.basename(cfg.filename),
         config_hash=config_hash(config_settings(cfg)),
@@ -142,6 +144,7 @@ def describe(
         amp=amp,
         tile=tile,
         **({} if note is None else dict(segmentation=note)),
+        **({} if views is None else dict(own_views=dict(scales=list(views[0]), flip=views[1]))),
     )
 
 

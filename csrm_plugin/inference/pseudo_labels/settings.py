@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from mmengine.config import Config
 
 from csrm_plugin.functional import check_thresholds
+from csrm_plugin.inference.pseudo_labels.choice import chosen_threshold
 from csrm_plugin.models.segmentors.label_recipe import recipe_of_config
 from csrm_plugin.refine import DenseCRF
 from csrm_plugin.utils import UserError
@@ -33,6 +34,8 @@ class LabelSettings:
         restrict (str): ``'labels'``: a picture gets only classes of its image-level label; ``'classifier'`` (CAMs):
             only classes whose score is above ``score_threshold``; ``'none'`` (segmentation): any class.
         score_threshold (float): In 0..1, for ``'classifier'``.
+        threshold_chosen_on (str | None): Name of the split whose masks ``threshold`` was chosen with; None for one
+            that was fixed beforehand.
     """
 
     source: str
@@ -43,6 +46,7 @@ class LabelSettings:
     crf: dict | None = None
     restrict: str = 'labels'
     score_threshold: float = 0.5
+    threshold_chosen_on: str | None = None
 
     def __post_init__(self) -> None:
         if self.source not in SOURCES:
@@ -72,10 +76,18 @@ class LabelSettings:
 
 
 def settings_for(cfg: Config, given: dict) -> LabelSettings:
-    """Complete the settings from the config: its ``model.test_cfg.pseudo_label`` names a source and a threshold."""
+    """Complete the settings from the config: its ``model.test_cfg.pseudo_label`` names a source and a threshold.
+
+    Args:
+        cfg (mmengine.config.Config): Of the model.
+        given (dict): Fields of :class:`LabelSettings` that are not None; also ``unrestricted`` (bool), and
+            ``threshold_from`` (str): see :func:`csrm_plugin.inference.pseudo_labels.choice.chosen_threshold`.
+    """
     own = recipe_of_config(cfg.model).as_dict()
     given = {key: value for key, value in given.items() if value is not None}
     source = given.get('source') or own['source']
+    if 'threshold_from' in given:
+        given |= chosen_threshold(given.pop('threshold_from'), source, given.get('threshold'))
     if source in CAM_SOURCES and own['source'] == source:
         given.setdefault('threshold', own['threshold'])
     if given.pop('unrestricted', False):
@@ -106,4 +118,6 @@ def describe_labels(settings: LabelSettings) -> dict:
     values['restricted'] = values.pop('restrict')
     if settings.restrict != 'classifier':
         del values['score_threshold']
+    if settings.threshold_chosen_on is None:
+        del values['threshold_chosen_on']
     return values

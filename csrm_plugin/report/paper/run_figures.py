@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from csrm_plugin.report.paper import published
 from csrm_plugin.report.paper.table import network_name
 from csrm_plugin.report.runs.datasets import run_dataset
+from csrm_plugin.report.runs.knowledge import TRUE_MASKS
 from csrm_plugin.report.runs.run import Run
 from csrm_plugin.report.sections.scores import Beside, Figure
 
 #: Losses that the rows of the paper's Table 1 name.
 _LOSSES = ('s', 's2c', 'u', 'm')
-#: What a card of a verification stage calls labels that no model made.
-_TRUE_MASKS = 'true masks'
 
 
 def figures_beside(runs: Sequence[Run]) -> Beside:
@@ -58,7 +57,7 @@ def labels_of(run: Run) -> str | None:
 
 def _verification_figure(dataset, network, labels):
     """The row of the same supervision: F for true masks, I for labels by CSRM; None for others and unknown ones."""
-    supervision = 'F' if labels == _TRUE_MASKS else 'I' if labels in published.CSRM_LABELS else None
+    supervision = 'F' if labels == TRUE_MASKS else 'I' if labels in published.CSRM_LABELS else None
     rows = published.TABLE_3 if dataset == 'voc' else published.TABLE_4
     row = next((row for row in rows if (row['network'], row['supervision']) == (network, supervision)), None)
     trained_on = 'true masks' if supervision == 'F' else 'labels by CSRM'

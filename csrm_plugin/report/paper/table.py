@@ -8,11 +8,21 @@ from types import SimpleNamespace
 from rich.console import Console
 from rich.table import Table
 
-from csrm_plugin.config.keys import find_classes
 from csrm_plugin.experiments.pipeline.cards import SUMMARY, read_card
 from csrm_plugin.experiments.pipeline.recipes import Recipe
 from csrm_plugin.report.page.formats import scales, stands_on
 from csrm_plugin.report.paper import published
+from csrm_plugin.report.paper.baseline import (
+    add_label_gains,
+    add_network_gains,
+    baseline_notes,
+    gain_cell,
+    has_gains,
+    name_origins,
+    origin_of,
+    row_name,
+)
+from csrm_plugin.report.runs.knowledge import knowledge_of, told
 from csrm_plugin.tracking.record import read_json
 from csrm_plugin.utils import MissingFileError, UserError, atomic_write, write_json
 from csrm_plugin.utils.text import cell
@@ -26,6 +36,8 @@ CONTEXT = (
     'flip',
     'crf',
     'threshold',
+    'threshold_chosen_on',
+    'own_views',
     'weights',
     'segmentation',
     'restricted',
@@ -79,7 +91,8 @@ def table_rows(recipe: Recipe | SimpleNamespace, cards: Sequence[dict]) -> dict:
 
     Returns:
         dict: ``run``, ``dataset``, ``seed``, ``splits``, ``labels`` (rows), ``verification`` (rows), ``notes``.
-        Scores are mIoU in percent.
+        Scores are mIoU in percent. Each row has ``baseline``, ``gain`` and ``over`` (see
+        :mod:`csrm_plugin.report.paper.baseline`) and ``knowledge`` (see :mod:`csrm_plugin.report.runs.knowledge`).
     """
     by_stage = {card['stage']: card for card in cards}
     paper = paper_rows(recipe.dataset)
@@ -87,7 +100,11 @@ def table_rows(recipe: Recipe | SimpleNamespace, cards: Sequence[dict]) -> dict:
     # Labels of one origin stand together, as they are refined.
     made.sort(key=lambda card: (_label_chain(card, by_stage)[-1]['number'], card['number']))
     labels = [_label_row(card, by_stage, recipe.splits, paper.get(card['stage'])) for card in made]
-    verification = [_verification_row(card, paper) for card in cards if card['kind'] == 'verify']
+    name_origins(labels, [origin_of(_label_chain(card, by_stage)[-1]) for card in made])
+    add_label_gains(labels)
+    networks = [card for card in cards if card['kind'] == 'verify']
+    verification = [_verification_row(card, by_stage, paper) for card in networks]
+    add_network_gains(verification, labels)
     return dict(
         run=recipe.name,
         dataset=recipe.dataset,
@@ -122,7 +139,6 @@ def _label_row(card, by_stage, splits, paper):
     kinds = {link['kind'] for link in chain}
     return dict(
         stage=card['stage'],
-        what=_origin_name(chain[-1]),
         dcrf='refined' in kinds or bool(context.get('crf')),
         sepl='sepl' in kinds or bool(context.get('sepl')),
         scores={split: card['scores'][split]['miou'] for split in splits},
@@ -133,33 +149,23 @@ def _label_row(card, by_stage, splits, paper):
         },
         paper={split: (paper or {}).get(split, {}).get('miou') for split in splits},
         context={key: context.get(key) for key in CONTEXT},
+        knowledge=knowledge_of(card, by_stage),
     )
 
 
-def _origin_name(card) -> str:
-    """What made label maps: the method, or the CAM of a classifier or of a method that makes its labels otherwise."""
-    settings = (card.get('config') or {}).get('settings') or {}
-    method, source = settings.get('model.type') or card['stage'], card['context'].get('source')
-    if source != 'cam':
-        return method
-    made_from = 'pseudo_label.source'  # by its old name in cards of older runs
-    own = settings.get(f'model.test_cfg.{made_from}') or settings.get(f'test_evaluator.{made_from}')
-    recipes = [cls.label_recipe_of(None) for cls in find_classes(method) if hasattr(cls, 'label_recipe_of')]
-    own = own or (recipes[0].source if recipes else 'cam')
-    return 'CAM of the classifier' if own == 'cam' else f'CAM of {method}'
-
-
-def _verification_row(card, paper):
+def _verification_row(card, by_stage, paper):
     ((split, scores),) = card['scores'].items()
     config = card['config']
     return dict(
         stage=card['stage'],
         network=network_name(config['file']),
+        config=osp.basename(config['file']),
         labels=card['context']['labels'],
         split=split,
         scores=scores,
         paper=(paper.get(card['stage']) or {}).get(split, {}),
         context={key: card['context'].get(key) for key in ('scales', 'flip', 'crf')},
+        knowledge=knowledge_of(card, by_stage),
     )
 
 
@@ -169,12 +175,17 @@ def network_name(config: str) -> str:
 
 
 def _notes(recipe, by_stage, labels, verification):
+    choices = {stage: card['choice'] for stage, card in by_stage.items() if card.get('choice')}
     notes = [
-        f'Data set {recipe.dataset}, seed {recipe.seed}. mIoU in percent over all classes and the background, at fixed '
-        'thresholds. Label maps of every split are restricted to the image-level labels.'
+        f'Data set {recipe.dataset}, seed {recipe.seed}. mIoU in percent over all classes and the background, each row '
+        'at one threshold. Label maps of every split are restricted to the image-level labels.',
+        *baseline_notes(labels, choices),
     ]
     if any(row['best'] for row in labels):
-        notes.append('A best threshold was chosen with the masks, of CAMs without dCRF: it stands for comparison only.')
+        notes.append(
+            'A best threshold in brackets was chosen with the masks of its own split, of CAMs without dCRF: it stands '
+            'for comparison only.'
+        )
     masks = next((card for card in by_stage.values() if card['kind'] == 'masks'), None)
     if masks is not None and masks['context'].get('masks') == 'superpixels':
         notes.append('SEPL rows: masks are superpixels, not SAM: they show the mechanism, not what SEPL can do.')
@@ -209,16 +220,18 @@ def print_table(table: dict, console: Console) -> None:
     shown = Table(show_lines=False, title=f'Pseudo labels, mIoU in percent ({table["dataset"]}, seed {table["seed"]})')
     for name in ('', 'labels', 'dCRF', 'SEPL'):
         shown.add_column(name)
+    gains = has_gains(table['labels'])
     for split in splits:
-        shown.add_column(split, justify='right')
-        if paper:
-            shown.add_column(f'{split}, paper', justify='right')
+        for name in (split, *(['gain'] if gains else []), *([f'{split}, paper'] if paper else [])):
+            shown.add_column(name, justify='right')
+    shown.add_column('knowledge')
     for number, row in enumerate(table['labels'], start=1):
-        cells = [str(number), row['what'], MARK[row['dcrf']], MARK[row['sepl']]]
+        cells = [str(number), row_name(row), MARK[row['dcrf']], MARK[row['sepl']]]
         for split in splits:
             cells.append(_score_cell(row, split))
+            cells += [gain_cell(row, split)] if gains else []
             cells += [cell(row['paper'].get(split))] if paper else []
-        shown.add_row(*cells)
+        shown.add_row(*cells, told(row.get('knowledge') or ()))
     console.print(shown)
     for number, row in enumerate(table['labels'], start=1):  # below, for a terminal is narrow
         console.print(f'{number}: {stands_on(row["context"])}', highlight=False)
@@ -239,52 +252,63 @@ def _score_cell(row, split):
 
 
 def _verification_table(rows):
-    names = list(dict.fromkeys(name for row in rows for name in row['scores']))
-    paper = any(row['paper'] for row in rows)
+    head, numeric = _verification_head(rows)
     shown = Table(title=f'Networks trained on the labels, mIoU in percent on {rows[0]["split"]}')
-    for name in ('network', 'trained on'):
-        shown.add_column(name)
-    for name in [*names, *(['paper'] if paper else [])]:
-        shown.add_column(name, justify='right')
-    shown.add_column('ms: scales', overflow='fold')
+    for index, name in enumerate(head):
+        shown.add_column(name, justify='right' if index in numeric else 'left', overflow='fold')
     for row in rows:
-        cells = [cell(row['scores'].get(name)) for name in names]
-        cells += [cell(next(iter(row['paper'].values()), None))] if paper else []
-        shown.add_row(row['network'], row['labels'], *cells, scales(row['context'].get('scales')))
+        shown.add_row(*_verification_cells(row, rows))
     return shown
+
+
+def _verification_head(rows) -> tuple[list[str], range]:
+    """Names of the columns, and which of them hold numbers."""
+    names, gains, paper = _verification_columns(rows)
+    head = ['network', 'trained on']
+    for name in names:
+        head += [name, 'gain'] if gains else [name]
+    head += ['paper'] if paper else []
+    return [*head, 'ms: scales', 'knowledge'], range(2, len(head))
+
+
+def _verification_cells(row, rows) -> list[str]:
+    names, gains, paper = _verification_columns(rows)
+    cells = [row['network'], f'{row["labels"]} ({row["baseline"]})' if row.get('baseline') else row['labels']]
+    for name in names:
+        cells += [cell(row['scores'].get(name))] + ([gain_cell(row, name)] if gains else [])
+    cells += [cell(next(iter(row['paper'].values()), None))] if paper else []
+    return [*cells, scales(row['context'].get('scales')), told(row.get('knowledge') or ())]
+
+
+def _verification_columns(rows) -> tuple[list[str], bool, bool]:
+    """Names of the scores; whether gains, and whether figures of the paper stand beside them."""
+    names = list(dict.fromkeys(name for row in rows for name in row['scores']))
+    return names, has_gains(rows), any(row['paper'] for row in rows)
 
 
 def table_markdown(table: dict) -> str:
     """The table as Markdown, with the notes that its numbers stand on."""
     lines = [f'# {table["run"]}', '', '## Pseudo labels', '', *_label_lines(table)]
-    if table['verification']:
-        lines += ['', '## Networks trained on the labels', '', *_verification_lines(table['verification'])]
+    rows = table['verification']
+    if rows:
+        cells = [_verification_cells(row, rows) for row in rows]
+        lines += ['', f'## Networks trained on the labels, {rows[0]["split"]}', '']
+        lines += [*_markdown_head(_verification_head(rows)[0]), *map(_markdown_row, cells)]
     return '\n'.join([*lines, '', *(f'- {note}' for note in table['notes'])]) + '\n'
 
 
 def _label_lines(table):
-    splits, paper = table['splits'], has_paper(table)
+    splits, paper, gains = table['splits'], has_paper(table), has_gains(table['labels'])
     head = ['labels', 'dCRF', 'SEPL']
     for split in splits:
-        head += [split, f'{split}, paper'] if paper else [split]
-    lines = _markdown_head([*head, 'stands on'])
+        head += [split, *(['gain'] if gains else []), *([f'{split}, paper'] if paper else [])]
+    lines = _markdown_head([*head, 'knowledge', 'stands on'])
     for row in table['labels']:
-        cells = [row['what'], MARK[row['dcrf']], MARK[row['sepl']]]
+        cells = [row_name(row), MARK[row['dcrf']], MARK[row['sepl']]]
         for split in splits:
-            cells += [_score_cell(row, split)] + ([cell(row['paper'].get(split))] if paper else [])
-        lines.append(_markdown_row([*cells, stands_on(row['context'])]))
-    return lines
-
-
-def _verification_lines(rows):
-    names = list(dict.fromkeys(name for row in rows for name in row['scores']))
-    paper = any(row['paper'] for row in rows)
-    head = ['network', 'trained on', *(f'{name}, {rows[0]["split"]}' for name in names), *(['paper'] if paper else [])]
-    lines = _markdown_head([*head, 'ms: scales'])
-    for row in rows:
-        cells = [row['network'], row['labels'], *(cell(row['scores'].get(name)) for name in names)]
-        cells += [cell(next(iter(row['paper'].values()), None))] if paper else []
-        lines.append(_markdown_row([*cells, scales(row['context'].get('scales'))]))
+            cells += [_score_cell(row, split)] + ([gain_cell(row, split)] if gains else [])
+            cells += [cell(row['paper'].get(split))] if paper else []
+        lines.append(_markdown_row([*cells, told(row.get('knowledge') or ()), stands_on(row['context'])]))
     return lines
 
 

@@ -5,8 +5,10 @@ from types import SimpleNamespace
 from csrm_plugin.report.page import layout
 from csrm_plugin.report.page.formats import is_number, percent, scales, stands_on
 from csrm_plugin.report.page.markup import Html, table, tag
+from csrm_plugin.report.paper.baseline import gain_cell, has_gains, row_name
 from csrm_plugin.report.paper.published import DATASETS
 from csrm_plugin.report.paper.table import LABEL_KINDS, MARK, has_paper, table_rows
+from csrm_plugin.report.runs.knowledge import told
 from csrm_plugin.report.runs.sources import Group
 
 
@@ -64,39 +66,47 @@ def _table_content(found):
 
 def _label_table(found):
     splits, paper = found['splits'], has_paper(found)
-    head = ['Labels', 'dCRF', 'SEPL']
+    head, gains = ['Labels', 'dCRF', 'SEPL'], has_gains(found['labels'])
     for split in splits:
-        head += [split, f'{split}, paper'] if paper else [split]
+        head += [split, *(['Gain'] if gains else []), *([f'{split}, paper'] if paper else [])]
     rows = []
     for row in found['labels']:
-        cells = [row['what'], *(MARK[bool(row[key])] for key in ('dcrf', 'sepl'))]
+        cells = [row_name(row), *(MARK[bool(row[key])] for key in ('dcrf', 'sepl'))]
         for split in splits:
             best = (row.get('best') or {}).get(split)
             text = f'best {percent(best["miou"])} at {best["threshold"]:g}' if best else None
             cells.append([percent(row['scores'].get(split)), tag('span', text, cls='context') if text else None])
+            cells += [gain_cell(row, split)] if gains else []
             cells += [percent(row['paper'].get(split))] if paper else []
-        rows.append([*cells, tag('span', stands_on(row['context']), cls='context')])
+        more = (told(row.get('knowledge') or ()), stands_on(row['context']))
+        rows.append([*cells, *(tag('span', text, cls='context') for text in more)])
     caption = (
         f'Pseudo labels, mIoU in percent over all classes and the background (data set {found.get("dataset")}, seed '
-        f'{found.get("seed")}), at fixed thresholds. A best threshold was chosen with the masks.'
+        f'{found.get("seed")}), each row at one threshold. A best threshold was chosen with the masks.'
     )
-    return table([*head, 'Stands on'], rows, caption, numeric=range(3, len(head)))
+    return table([*head, 'Knowledge', 'Stands on'], rows, caption, numeric=range(3, len(head)))
 
 
 def _verification_table(rows):
     names = list(dict.fromkeys(name for row in rows for name in row['scores']))
-    paper = any(row['paper'] for row in rows)
-    head = ['Network', 'Trained on', *names, *(['Paper'] if paper else []), 'ms: scales']
+    paper, gains = any(row['paper'] for row in rows), has_gains(rows)
+    head = ['Network', 'Trained on']
+    for name in names:
+        head += [name, 'Gain'] if gains else [name]
+    head += ['Paper'] if paper else []
     shown = []
     for row in rows:
-        cells = [row['network'], row['labels'], *(percent(row['scores'].get(name)) for name in names)]
+        cells = [row['network'], f'{row["labels"]} ({row["baseline"]})' if row.get('baseline') else row['labels']]
+        for name in names:
+            cells += [percent(row['scores'].get(name))] + ([gain_cell(row, name)] if gains else [])
         cells += [percent(next(iter(row['paper'].values()), None))] if paper else []
-        shown.append([*cells, scales(row['context'].get('scales'))])
+        text = tag('span', told(row.get('knowledge') or ()), cls='context')
+        shown.append([*cells, scales(row['context'].get('scales')), text])
     caption = (
         f'Networks trained on the labels, mIoU in percent on {rows[0]["split"]}, no labels given. True masks are the '
         'fully supervised upper bound.'
     )
-    return table(head, shown, caption, numeric=range(2, len(head) - 1))
+    return table([*head, 'ms: scales', 'Knowledge'], shown, caption, numeric=range(2, len(head)))
 
 
 def _best_labels(found):
@@ -106,7 +116,8 @@ def _best_labels(found):
     split = splits[0]
     row = max(rows, key=lambda row: row['scores'].get(split) or 0)
     how = ' + '.join(name for name, key in (('dCRF', 'dcrf'), ('SEPL', 'sepl')) if row[key])
-    text = f'{row["what"]}{" + " + how if how else ""}, {split}, seed {found.get("seed")}: {stands_on(row["context"])}.'
+    text = f'{row_name(row)}{" + " + how if how else ""}, {split}, seed {found.get("seed")}: '
+    text += f'{stands_on(row["context"])}.{_gain_text(row, split)}'
     return layout.card('Best pseudo labels, mIoU', percent(row['scores'].get(split)), text)
 
 
@@ -120,6 +131,12 @@ def _best_network(found):
     )
     text = (
         f'{row["network"]} trained on {row["labels"]}, {row["split"]}, seed {found.get("seed")}: {name}; ms: scales '
-        f'{scales(row["context"].get("scales"))}.'
+        f'{scales(row["context"].get("scales"))}.{_gain_text(row, name)}'
     )
     return layout.card('Best network on labels, mIoU', percent(score), text)
+
+
+def _gain_text(row, key):
+    """A sentence on the gain of a row, behind others."""
+    found = gain_cell(row, key)
+    return f' Gain over the plain baseline: {found}.' if found and not row.get('baseline') else ''

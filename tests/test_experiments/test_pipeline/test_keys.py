@@ -70,7 +70,7 @@ def test_settings_do_not_say_where_a_run_and_its_data_lie(root, tmp_path, monkey
         found.append({name: stage.settings() for name, stage in run.stages.items() if name != 'masks'})
     assert found[0] == found[1]
     setting = 'train_dataloader.dataset.pseudo_label_dir='
-    assert f'{setting}RUN/labels_cam/plain/train_aug' in found[0]['verify_cam']['commands'][0]
+    assert f'{setting}RUN/labels_cam/crf/train_aug' in found[0]['verify_cam']['commands'][0]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv('VOC_ROOT', 'c/voc')
     run = Run(load_recipe('voc', str(root)), str(root), 'out')
@@ -110,7 +110,7 @@ def test_a_stage_stands_on_its_own_part_of_the_code(demo, tmp_path, monkeypatch)
     assert changed_by('functional/contrast.py') == {'csrm', 'labels_csrm'}
     assert changed_by('segmentors/cam_classifier.py') == {'classifier', 'labels_cam'}
     assert changed_by('transforms/load_pseudo_labels.py') == networks
-    assert changed_by('refine/sam.py') == {'masks', 'labels_cam_sepl', 'labels_csrm_crf_sepl'}
+    assert changed_by('refine/sam.py') == {'masks', 'labels_cam_sepl', 'labels_cam_crf_sepl', 'labels_csrm_crf_sepl'}
     assert changed_by('tools/train.py') == {'classifier', 'csrm', *networks}
     assert changed_by('tools/evaluate_labels.py') >= {*labels, *networks, 'labels_cam_crf', 'labels_cam_sepl'}
     assert 'csrm' not in changed_by('tools/evaluate_labels.py') | changed_by('tools/pseudo_labels.py')

@@ -48,6 +48,10 @@ def stages(*changed):
     return [*RECIPE['stages'][:2], *changed]
 
 
+def labels(**options):
+    return dict(stages=stages({**dict(name='x', kind='labels', model='classifier', source='cam'), **options}))
+
+
 @pytest.mark.parametrize(
     'changes, message',
     [
@@ -75,6 +79,15 @@ def stages(*changed):
         (
             dict(stages=stages(dict(name='x', kind='labels', model='classifier', source='cam', scale=[1]))),
             'stage `x` has the unknown key `scale`; did you mean `scales`',
+        ),
+        (labels(threshold='besst'), "`threshold` of stage `x` must be a number or `best`, but is 'besst'"),
+        (labels(threshold='best', fallback=0.3), 'stage `x` lacks the key `choose_on`: with `threshold: best`'),
+        (labels(threshold='best', choose_on='val'), 'stage `x` lacks the key `fallback`'),
+        (labels(threshold=0.3, fallback=0.3), '`fallback` of stage `x` needs `threshold: best`'),
+        (labels(choose_on='val'), '`choose_on` of stage `x` needs `threshold: best`'),
+        (
+            labels(source='seg', threshold='best', choose_on='val', fallback=0.3),
+            '`threshold: best` of stage `x` is for CAMs, not for `seg`',
         ),
     ],
 )
@@ -107,6 +120,23 @@ def test_the_pipelines_of_the_project_name_configs_that_are_there(name, root):
         wanted = {'data', 'classifier', 'csrm', 'table', *(row['stage'] for row in TABLE_2)}
         wanted |= {'verify_cam', 'verify_csrm', 'verify_masks'}
     assert wanted <= names
+
+
+@pytest.mark.parametrize('name', [f'{method}{data}' for method in ('', 'rml_') for data in DATA_SETS])
+def test_the_plain_baseline_has_the_views_of_the_method_a_chosen_threshold_and_dcrf(name, root):
+    recipe = load_recipe(name, str(root))
+    cam, crf, trained = ('labels_cam', 'labels_cam_crf', 'verify_cam')
+    if name.startswith('rml'):
+        cam, crf, trained = ('labels_rml_cam', 'labels_rml_cam_crf', 'verify_rml_cam')
+    baseline = recipe.stage(cam).options
+    assert (baseline['threshold'], baseline['choose_on']) == ('best', 'val') and 0 < baseline['fallback'] < 1
+    assert recipe.stage(crf).options['of'] == cam and recipe.choice_splits == ('val',)
+    assert recipe.stage(trained).options['labels'] == crf
+    if not name.startswith('rml'):  # RML sees its scales by itself
+        method = recipe.stage('labels_csrm').options
+        assert (baseline['scales'], baseline['flip']) == (method['scales'], method['flip'])
+        networks = [recipe.stage(stage).options for stage in (trained, 'verify_csrm')]
+        assert len({repr({**options, 'labels': None}) for options in networks}) == 1
 
 
 @pytest.mark.parametrize('data', DATA_SETS)

@@ -23,7 +23,9 @@ CONTEXT = (
     'flip',
     'crf',
     'threshold',
+    'threshold_chosen_on',
     'bg_threshold',
+    'own_views',
     'weights',
     'segmentation',
     'restricted',
@@ -106,8 +108,14 @@ class Stage:
         """What is done before the commands, in this process."""
 
     def finish(self) -> dict:
-        """``scores`` (by split), ``context`` and perhaps ``images_per_second`` of the card, from what is there."""
+        """What the card says of the result, from what is there: ``scores`` (by split), ``context``.
+
+        Perhaps also ``images_per_second``, and ``choice``: a threshold and how it was chosen.
+        """
         return {}
+
+    def tidy(self) -> None:
+        """Remove what only the stage itself needed, once its card is written."""
 
     def outputs(self) -> list[str]:
         """Files and folders, relative to the stage's, that must be there for it to count as done."""

@@ -1,12 +1,21 @@
 """Stages that make label maps from trained models, and score them."""
 
 import os.path as osp
+import shutil
 
+from csrm_plugin.experiments.pipeline.recipes import BEST
 from csrm_plugin.experiments.pipeline.stages.base import Stage, cfg_options, for_inference, inference_arguments, number
+
+#: Folder of the CAMs that a threshold is chosen with; removed afterwards.
+CHOICE = 'choice'
 
 
 class LabelsStage(Stage):
-    """Makes label maps of every split from a trained model, with ``crf`` a second set refined with dCRF as well."""
+    """Makes label maps of every split from a trained model, with ``crf`` a second set refined with dCRF as well.
+
+    With ``threshold: best``, the CAMs of the split ``choose_on``, of the same scales and flip, are scored over a curve
+    of thresholds first, and the best one is that of every split.
+    """
 
     def config(self) -> tuple[str, dict]:
         config, options = self.run.stage(self.options['model']).config()
@@ -16,34 +25,56 @@ class LabelsStage(Stage):
         """Folder of the label maps of a split."""
         return osp.join(self.folder, 'crf' if crf else 'plain', self.run.recipe.label_splits.get(split, split))
 
+    @property
+    def choice_split(self) -> str | None:
+        """The split whose masks choose the threshold; None where it is fixed, or where that split has no masks."""
+        split = self.options.get('choose_on')
+        return split if split is not None and self.run.data.has_masks(split) else None
+
     def commands(self) -> list[list[str]]:
-        config, options = self.config()
-        commands = []
-        for split in self.run.recipe.label_splits.values():
-            command = [
-                'tools/pseudo_labels.py',
-                config,
-                self.run.checkpoint_of(self.options['model']),
-                '--out',
-                self.labels_of(split),
-                '--split',
-                split,
-                '--source',
-                self.options['source'],
-                '--json',
-                self.path(f'made_{split}.json'),
+        splits, chosen = self.run.recipe.splits, self.choice_split
+        curve, choice = bool(self.options.get('save_cams')), []
+        arguments = self._fixed_threshold()
+        if chosen is not None:
+            cams = self.path(CHOICE)
+            choice = [
+                self._label_command(chosen, cams, f'made_{CHOICE}', [*arguments, '--save-cams']),
+                self.evaluate_command(chosen, cams, 'threshold', curve=True),
             ]
-            command += inference_arguments(self.options)
-            if 'threshold' in self.options:
-                command += ['--threshold', number(self.options['threshold'])]
-            if self.options.get('crf'):
-                command += ['--crf-out', self.labels_of(split, crf=True)]
-            if self.options.get('save_cams'):
-                command += ['--save-cams']
-            commands.append(command + cfg_options(options))
-        curve = bool(self.options.get('save_cams'))
-        splits = self.run.recipe.splits
-        return commands + [self.evaluate_command(split, self.labels_of(split), 'scores', curve) for split in splits]
+            arguments = ['--threshold-from', self.path(f'threshold_{chosen}.json')]
+        made = []
+        for split in self.run.recipe.label_splits.values():
+            crf = ['--crf-out', self.labels_of(split, crf=True)] if self.options.get('crf') else []
+            more = [*arguments, *crf, *(['--save-cams'] if curve else [])]
+            made.append(self._label_command(split, self.labels_of(split), f'made_{split}', more))
+        scored = [self.evaluate_command(split, self.labels_of(split), 'scores', curve) for split in splits]
+        return [*choice, *made, *scored]
+
+    def _fixed_threshold(self) -> list[str]:
+        """The threshold of the pipeline, if it has one: that where none can be chosen, or where none has been yet."""
+        threshold = self.options.get('threshold')
+        threshold = self.options['fallback'] if threshold == BEST else threshold
+        return [] if threshold is None else ['--threshold', number(threshold)]
+
+    def _label_command(self, split: str, out: str, name: str, more: list[str]) -> list[str]:
+        """Label maps of a split in a folder; ``name`` is the stem of the JSON file that says what was done."""
+        config, options = self.config()
+        return [
+            'tools/pseudo_labels.py',
+            config,
+            self.run.checkpoint_of(self.options['model']),
+            '--out',
+            out,
+            '--split',
+            split,
+            '--source',
+            self.options['source'],
+            '--json',
+            self.path(f'{name}.json'),
+            *inference_arguments(self.options),
+            *more,
+            *cfg_options(options),
+        ]
 
     def outputs(self) -> list[str]:
         splits = self.run.recipe.splits
@@ -57,7 +88,24 @@ class LabelsStage(Stage):
         result = self.label_scores()
         if tiled:
             result['context']['tiled_pictures'] = tiled
-        return {**result, 'images_per_second': speeds[0] if speeds else None}
+        choice = self._choice()
+        return {**result, **choice, 'images_per_second': speeds[0] if speeds else None}
+
+    def _choice(self) -> dict:
+        """``choice`` of the card: split, threshold and, where there were masks, pictures, mIoU (percent) and curve."""
+        split, chosen = self.options.get('choose_on'), self.choice_split
+        if split is None:
+            return {}
+        if chosen is None:
+            fixed = self.options['fallback']
+            return dict(choice=dict(split=split, threshold=fixed, miou=None, pictures=None, curve=[]))
+        report = self.read(f'threshold_{chosen}.json')
+        best, pictures = report['best'], report['context']['pictures']
+        found = dict(threshold=best['threshold'], miou=best['miou'], pictures=pictures, curve=report['curve'])
+        return dict(choice=dict(split=split, **found))
+
+    def tidy(self) -> None:
+        shutil.rmtree(self.path(CHOICE), ignore_errors=True)
 
 
 class RefinedStage(Stage):

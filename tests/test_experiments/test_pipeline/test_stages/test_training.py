@@ -4,7 +4,7 @@ import os
 def test_networks_are_trained_on_the_labels_that_the_pipeline_names(voc, command):
     setting = 'train_dataloader.dataset.pseudo_label_dir='
     assert f'{setting}RUN/labels_csrm/crf/train_aug' in command(voc.stages['verify_csrm'], 'train')
-    assert f'{setting}RUN/labels_cam/plain/train_aug' in command(voc.stages['verify_cam'], 'train')
+    assert f'{setting}RUN/labels_cam/crf/train_aug' in command(voc.stages['verify_cam'], 'train')
     assert f'{setting}voc/SegmentationClass' in command(voc.stages['verify_masks'], 'train')
     predicted = command(voc.stages['verify_csrm'], 'pseudo_labels')
     assert 'iter_10000.pth' in predicted and '--unrestricted' in predicted and '--split val' in predicted
