@@ -116,6 +116,34 @@ def table_rows(recipe: Recipe | SimpleNamespace, cards: Sequence[dict]) -> dict:
     )
 
 
+def table_of_cards(cards: Sequence[dict]) -> dict | None:
+    """:func:`table_rows` of the cards of a run that may not have finished; None where nothing made label maps.
+
+    Args:
+        cards (list[dict]): All that there are; those that cannot be a row are passed over.
+    """
+    done = [card for card in cards if card['status'] == 'done']
+    scored = [card for card in done if card.get('scores') and card.get('context')]
+    splits = dict.fromkeys(split for card in scored if card['kind'] in LABEL_KINDS for split in card['scores'])
+    if not splits:
+        return None
+    first = scored[0]
+    recipe = SimpleNamespace(
+        name=first['run'], dataset=first.get('dataset'), seed=first.get('seed'), splits=tuple(splits)
+    )
+    return table_rows(recipe, [card for card in done if _may_be_told(card, splits)])
+
+
+def _may_be_told(card, splits):
+    """Whether a card that counts as a row has all that a row needs; the others may stand behind one."""
+    scores, context = card.get('scores') or {}, card.get('context') or {}
+    if card['kind'] in LABEL_KINDS:
+        return bool(context) and all('miou' in (scores.get(split) or ()) for split in splits)
+    if card['kind'] == 'verify':
+        return len(scores) == 1 and 'labels' in context and bool((card.get('config') or {}).get('file'))
+    return True
+
+
 def paper_rows(dataset: str | None) -> dict[str, dict]:
     """The paper's scores by stage: ``{split: {metric: percent}}``; empty for a data set that it has no figures for."""
     if dataset not in published.DATASETS:

@@ -1,13 +1,11 @@
 """The table of a pipeline in a page, and its best numbers."""
 
-from types import SimpleNamespace
-
 from csrm_plugin.report.page import layout
 from csrm_plugin.report.page.formats import is_number, percent, scales, stands_on
 from csrm_plugin.report.page.markup import Html, table, tag
 from csrm_plugin.report.paper.baseline import gain_cell, has_gains, row_name
 from csrm_plugin.report.paper.published import DATASETS
-from csrm_plugin.report.paper.table import LABEL_KINDS, MARK, has_paper, table_rows
+from csrm_plugin.report.paper.table import MARK, has_paper, table_of_cards
 from csrm_plugin.report.runs.knowledge import told
 from csrm_plugin.report.runs.sources import Group
 
@@ -33,21 +31,7 @@ def pipeline_table(group: Group) -> dict | None:
     """The pipeline's own table, or what can be made of the cards of one that is not finished."""
     if group.table:
         return group.table
-    done = [card for card in group.cards if _is_scored(card)]
-    splits = [split for card in done if card['kind'] in LABEL_KINDS for split in card['scores']]
-    if not done or not splits:
-        return None
-    recipe = SimpleNamespace(
-        name=done[0]['run'],
-        dataset=done[0].get('dataset'),
-        seed=done[0].get('seed'),
-        splits=tuple(dict.fromkeys(splits)),
-    )
-    return table_rows(recipe, done)
-
-
-def _is_scored(card):
-    return card['status'] == 'done' and bool(card.get('scores')) and bool(card.get('context'))
+    return table_of_cards(group.cards)
 
 
 def _table_content(found):

@@ -42,10 +42,10 @@ def test_a_file_without_a_curve_is_named(tmp_path, content):
         chosen_threshold(str(path), 'cam')
 
 
-def test_labels_of_another_split_are_cut_at_it_and_say_so(make, small_demo, tmp_path):
+def test_labels_of_another_split_are_cut_at_it_and_say_so(make, demo_root, tmp_path):
     """From the CAMs of val to the labels of train: their scores name the split that was chosen on."""
     make(out='choice', split='val', save_cams=True)
-    folder = os.fspath(small_demo)
+    folder = os.fspath(demo_root)
     masks, lists = os.path.join(folder, 'SegmentationClass'), os.path.join(folder, 'ImageSets', 'Segmentation')
     report = evaluate_label_folder(
         str(tmp_path / 'choice'), masks, os.path.join(lists, 'val.txt'), thresholds='0.1:0.9:0.1'

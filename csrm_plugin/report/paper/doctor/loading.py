@@ -4,6 +4,7 @@ import os.path as osp
 
 from csrm_plugin.experiments.pipeline.cards import CARD, read_card, read_card_file
 from csrm_plugin.report.paper import published
+from csrm_plugin.report.paper.doctor.baseline import compare_with_baseline
 from csrm_plugin.report.runs.datasets import cards_dataset
 from csrm_plugin.report.runs.stages import read_stages, sub_folders
 from csrm_plugin.utils import UserError
@@ -19,17 +20,20 @@ def load_pair(run: str, reference: str | None = None) -> tuple[list[dict], list[
 
     Args:
         run (str): Folder of a run, folder of one of its stages, or a card.
-        reference (str, optional): The same, or ``paper``, which is the default where the paper has the data set.
+        reference (str, optional): The same, or ``paper``, which is the default where the paper has the data set. Where
+            it has not, a run with a plain baseline needs no other reference.
 
     Returns:
         tuple[list[dict], list[dict]]: Cards of the run and of the reference. Where one side is a single stage, the
-        other is that stage alone.
+        other is that stage alone. No cards of a reference where none is needed.
 
     Raises:
         UserError: If there is nothing to read, if it cannot be read, or if the two are not of the same data set.
     """
     cards, single = _load(run)
     dataset = cards_dataset(cards)
+    if reference is None and dataset not in published.DATASETS and compare_with_baseline(cards)['scores']:
+        return cards, []
     if reference in (None, 'paper'):
         others, other_single = _load_paper(cards, dataset, asked=reference is not None), False
     else:
