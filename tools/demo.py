@@ -32,10 +32,13 @@ def main(args: argparse.Namespace) -> None:
     warnings.filterwarnings('ignore', category=UserWarning, module='mm(seg|engine|cv)')
     from csrm_plugin.experiments.demo import run_demo
     from csrm_plugin.report import write_report
+    from csrm_plugin.report.paper.table import write_cards_table
+    from csrm_plugin.report.paper.table_text import print_table
 
     configs = [osp.relpath(osp.join(CONFIGS, name)) for name in ('cam_demo.py', 'csrm_demo.py')]
     console = Console()
-    run_demo(configs, args.work_dir, args.seed, console, quick=args.quick)
+    _, cards = run_demo(configs, args.work_dir, args.seed, console, quick=args.quick)
+    print_table(write_cards_table(cards, osp.join(args.work_dir, 'table')), console)
     console.print(f'Report, for a browser: {write_report([args.work_dir])}', highlight=False, soft_wrap=True)
 
 

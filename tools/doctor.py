@@ -13,8 +13,9 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__,
         epilog='Exit status: 0 if nothing is off, 1 if something is (or after an error, which is one line on stderr), '
         '2 for wrong usage. Labels and networks of the run are off if they are more than the tolerance below its plain '
-        "baseline (the classifier's CAMs, and a network on them) at the same scales, flip and dCRF. A stage is off if a "
-        'score is more than the tolerance below the reference, if it has none of its scores, if it is not finished, or if only the reference has it. Scores above the reference are fine.',
+        "baseline (the classifier's CAMs, and a network on them) at the same scales, flip and dCRF. A stage is off if "
+        'a score is more than the tolerance below the reference, if it has none of its scores, if it is not finished, '
+        'or if only the reference has it. Scores above the reference are fine.',
     )
     parser.add_argument('run', metavar='RUN', help='folder of a run, of one of its stages, or a card.json')
     parser.add_argument(

@@ -40,7 +40,7 @@ def main(args: argparse.Namespace) -> None:
 
     from csrm_plugin.experiments.pipeline.runner import run_pipeline
     from csrm_plugin.report import write_report
-    from csrm_plugin.report.paper.table import show_table
+    from csrm_plugin.report.paper.table_text import show_table
 
     console = Console()
     root = osp.dirname(osp.dirname(osp.abspath(__file__)))

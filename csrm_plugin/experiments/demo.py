@@ -1,4 +1,4 @@
-"""The demo: a classifier and then CSRM on synthetic pictures, compared in a table and a sheet of pictures."""
+"""The demo: a classifier and then CSRM on synthetic pictures, compared in tables and a sheet of pictures."""
 
 import contextlib
 import io
@@ -19,6 +19,7 @@ from rich.table import Table
 from csrm_plugin import functional as F
 from csrm_plugin.engine.testing import prepare_testing, report_of
 from csrm_plugin.engine.training import prepare_training, run_training
+from csrm_plugin.experiments.demo_labels import Trained, baseline_verdict, label_cards
 from csrm_plugin.refine import refinement_title
 from csrm_plugin.utils import UserError, write_json
 from csrm_plugin.utils.label_sources import describe_source
@@ -45,25 +46,29 @@ ROWS = (
 )
 
 
-def run_demo(configs: Sequence[str], work_dir: str, seed: int, console: Console, quick: bool = False) -> Reports:
-    """Train both stages, score them on both splits, print the table, and draw the sheet.
+def run_demo(
+    configs: Sequence[str], work_dir: str, seed: int, console: Console, quick: bool = False
+) -> tuple[Reports, list[dict]]:
+    """Train both stages, score them on both splits, print the table, make labels, and draw the sheet.
 
     Args:
         configs (Sequence[str]): Config files of the classifier and of CSRM.
-        work_dir (str): Gets a folder per stage, ``<stage>_<split>.json``, ``contact_sheet.png`` and ``report.html``.
+        work_dir (str): Gets a folder per stage, ``<stage>_<split>.json``, ``labels``, ``contact_sheet.png`` and
+            ``report.html``.
         seed (int): Seed of the training, at least 0; the pictures stay the same.
         console (rich.console.Console): Where progress and results are printed.
         quick (bool): A few iterations on a few small pictures, to see that everything runs.
 
     Returns:
-        dict[str, dict[str, dict]]: For each stage (name of its config) and split, what ``tools/test.py --json`` writes.
+        tuple[dict[str, dict[str, dict]], list[dict]]: For each stage (name of its config) and split, what
+        ``tools/test.py --json`` writes; and :func:`csrm_plugin.experiments.demo_labels.label_cards`.
     """
     if seed < 0:
         raise UserError(f'--seed must be at least 0, but is {seed}')
     begin = time.time()
     if quick:
         console.print('[yellow]--quick: a few iterations on a few small pictures; the scores mean nothing.[/yellow]')
-    reports, scored, checkpoint = {}, {}, None
+    reports, scored, trained, checkpoint = {}, {}, [], None
     for number, config in enumerate(configs, start=1):
         stage = osp.splitext(osp.basename(config))[0]
         console.print(f'\n[bold]{number} of {len(configs)}: {config}[/bold]', highlight=False)
@@ -71,6 +76,7 @@ def run_demo(configs: Sequence[str], work_dir: str, seed: int, console: Console,
         options = {'randomness.seed': seed, **(quick_options(stage, work_dir) if quick else {})}
         start = dict(load_from=checkpoint) if checkpoint else {}
         checkpoint = train(config, {**options, **start}, folder, console)
+        trained.append(Trained(config, checkpoint, data_options(options)))
         reports[stage] = {}
         for split in SPLITS:
             report, runner = score(config, checkpoint, options, folder, split)
@@ -81,11 +87,13 @@ def run_demo(configs: Sequence[str], work_dir: str, seed: int, console: Console,
     console.print(comparison(reports))
     console.print(context_line(reports, seed), highlight=False)
     console.print(verdict(reports), style='bold')
+    cards = label_cards(*trained, SPLITS, osp.join(work_dir, 'labels'), seed)
+    console.print(baseline_verdict(cards), style='bold')
     sheet = osp.join(work_dir, 'contact_sheet.png')
     save_picture(sheet, demo_sheet(*scored.values()))
     console.print(f'Pictures: {sheet}\nCheckpoints, logs, scores: {work_dir}', highlight=False, soft_wrap=True)
     console.print(f'The demo took {(time.time() - begin) / 60:.1f} minutes.', highlight=False)
-    return reports
+    return reports, cards
 
 
 def quick_options(stage: str, work_dir: str) -> dict:
@@ -124,10 +132,14 @@ def train(config: str, options: dict, folder: str, console: Console) -> str:
         return file.read().strip()
 
 
+def data_options(options: dict) -> dict:
+    """Those of a training's overrides that say which pictures are scored, and how they are read."""
+    return {key: value for key, value in options.items() if key.startswith('test_dataloader')}
+
+
 def score(config: str, checkpoint: str, options: dict, folder: str, split: str) -> tuple[dict, Runner]:
     """Score a checkpoint on a split. Gives the report (see :func:`report_of`) and the runner."""
-    keys = ('randomness', 'test_dataloader')
-    options = {key: value for key, value in options.items() if key.startswith(keys)}
+    options = {**data_options(options), **{key: options[key] for key in options if key.startswith('randomness')}}
     options['test_dataloader.dataset.ann_file'] = f'ImageSets/Segmentation/{split}.txt'
     cfg = prepare_testing(config, checkpoint, cfg_options=options, work_dir=folder)
     runner = QuietRunner.from_cfg(cfg)

@@ -8,6 +8,7 @@ from csrm_plugin.report.page import layout
 from csrm_plugin.report.page.formats import count, duration, is_number, number
 from csrm_plugin.report.page.markup import Html, Ids, join, tag
 from csrm_plugin.report.paper.run_figures import figures_beside, shows_training_labels
+from csrm_plugin.report.paper.table_page import table_section
 from csrm_plugin.report.pipeline_report import pipeline_cards, pipeline_sections
 from csrm_plugin.report.runs.datasets import run_dataset
 from csrm_plugin.report.runs.run import Run
@@ -53,6 +54,7 @@ def write_report(
     pipelines = [group for group in groups if group.cards]
     intro = [layout.warnings(notices(runs, groups)), _cards(runs, pipelines, len(folders) == 1)]
     sections = [section for group in pipelines for section in pipeline_sections(ids, group, len(folders) > 1)]
+    sections += [table_section(group) for group in groups if group.table and not group.cards]
     if runs:
         sections += run_sections(ids, runs)
     sections += [sheet_section(group) for group in groups]

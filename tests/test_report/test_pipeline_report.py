@@ -8,7 +8,7 @@ def test_pipeline(tmp_path, build, read_page):
     page = read_page(write_report(build['pipeline'](tmp_path)))
     assert 'Pipeline msrc, data set msrc, seed 0: 3 of 3 stages done, 1 training among them.' in page.text
     (row,) = page.table('Pseudo labels, mIoU')[1:]
-    reference = 'reference'
+    reference = 'baseline'
     assert row[:7] == ['CAM of the classifier (plain baseline)', '', '', '43.2%', reference, '41.3%', reference]
     assert row[7:] == ['image labels', 'CAM at 0.5, teacher, scale 1, no flip, no dCRF']
     stages = page.table('Scores of the checkpoints')
@@ -60,7 +60,7 @@ def test_the_table_of_the_pipeline_with_the_paper_beside(tmp_path, build, read_p
     assert head == ['Labels', 'dCRF', 'SEPL', 'train', 'train, paper', 'val', 'val, paper', 'Knowledge', 'Stands on']
     assert row[:3] == ['CSRM', '', '']
     assert row[3:] == ['70.0%best 71.0% at 0.4', '71.8%', '68.0%', '69.8%', '', 'scale 1, no flip, no dCRF']
-    assert page.table('Networks trained')[1] == ['deeplabv2', 'labels_csrm', '66.6%', '69.8%', '0.5 1', '']
+    assert page.table('Networks trained')[1] == ['deeplabv2', 'labels_csrm', '66.6%', '69.8%', '', '0.5 1']
     assert 'Stage csrm: failed.' in page.text and 'A note.' in page.text
 
 

@@ -86,7 +86,10 @@ def test_table_of_a_pipeline(tool, pipeline, capsys):
         {'val': 41.25},
         {'val': 48.5},
     ]
-    assert '| CSRM |  |  | 48.50 | segmentation, teacher, scale 1' in (pipeline / 'table' / 'table.md').read_text()
+    assert (
+        '| CSRM |  |  | 48.50 | image labels | segmentation, teacher, scale 1'
+        in (pipeline / 'table' / 'table.md').read_text()
+    )
     assert not list(pipeline.rglob('*.html')) and capsys.readouterr().err == ''
 
 

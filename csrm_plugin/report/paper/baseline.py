@@ -14,7 +14,7 @@ from csrm_plugin.utils.text import cell
 #: What a row is, if it is the baseline: CAMs of a classifier, or in their place those of the network of a method.
 CLASSIFIER, SAME_NETWORK = 'plain baseline', 'same network'
 #: What stands in the column of the gain in a row of the baseline.
-REFERENCE = 'reference'
+REFERENCE = 'baseline'
 
 
 def origin_of(card: Mapping) -> tuple[str, bool, bool]:

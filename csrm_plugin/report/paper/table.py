@@ -5,27 +5,20 @@ import os.path as osp
 from collections.abc import Sequence
 from types import SimpleNamespace
 
-from rich.console import Console
-from rich.table import Table
-
 from csrm_plugin.experiments.pipeline.cards import SUMMARY, read_card
 from csrm_plugin.experiments.pipeline.recipes import Recipe
-from csrm_plugin.report.page.formats import scales, stands_on
 from csrm_plugin.report.paper import published
 from csrm_plugin.report.paper.baseline import (
     add_label_gains,
     add_network_gains,
     baseline_notes,
-    gain_cell,
-    has_gains,
     name_origins,
     origin_of,
-    row_name,
 )
-from csrm_plugin.report.runs.knowledge import knowledge_of, told
+from csrm_plugin.report.paper.table_text import MEND, table_markdown
+from csrm_plugin.report.runs.knowledge import knowledge_of
 from csrm_plugin.tracking.record import read_json
 from csrm_plugin.utils import MissingFileError, UserError, atomic_write, write_json
-from csrm_plugin.utils.text import cell
 
 #: Kinds of stages that make label maps.
 LABEL_KINDS = ('labels', 'refined', 'sepl')
@@ -44,10 +37,6 @@ CONTEXT = (
     'sepl',
     'tiled_pictures',
 )
-#: Short forms for people.
-MARK = {True: 'x', False: ''}
-#: What makes the files of a run anew.
-_MEND = 'call tools/pipeline.py again'
 
 
 def write_table(run_folder: str | os.PathLike, out: str | os.PathLike) -> dict:
@@ -67,19 +56,38 @@ def write_table(run_folder: str | os.PathLike, out: str | os.PathLike) -> dict:
     path = osp.join(run_folder, SUMMARY)
     if not osp.isfile(path):
         raise MissingFileError(f'`{run_folder}` is no run of tools/pipeline.py: it has no {SUMMARY}')
-    run = read_json(path, _MEND)
+    run = read_json(path, MEND)
     lacks = [name for name in ('name', 'dataset', 'seed', 'splits', 'stages') if name not in run]
     if lacks:
-        raise UserError(f'`{path}` lacks `{lacks[0]}`; remove it, or {_MEND}')
+        raise UserError(f'`{path}` lacks `{lacks[0]}`; remove it, or {MEND}')
     cards = {stage: read_card(osp.join(run_folder, stage)) for stage in run['stages']}
     gone = [stage for stage, card in cards.items() if card is None]
     if gone:
-        raise UserError(f'`{run_folder}`: the stage {gone[0]} has no card; {_MEND}')
+        raise UserError(f'`{run_folder}`: the stage {gone[0]} has no card; {MEND}')
     table = table_rows(SimpleNamespace(**run), list(cards.values()))
+    _write_files(table, out)
+    return table
+
+
+def write_cards_table(cards: Sequence[dict], out: str | os.PathLike) -> dict:
+    """Write the table of cards that are of no pipeline, such as those of the demo, as :func:`write_table` does.
+
+    Args:
+        cards (list[dict]): Some of label maps among them.
+        out (str): Folder of the two files.
+
+    Returns:
+        dict: See :func:`table_rows`.
+    """
+    table = table_of_cards(cards)
+    _write_files(table, out)
+    return table
+
+
+def _write_files(table, out):
     write_json(osp.join(out, 'table.json'), table)
     with atomic_write(osp.join(out, 'table.md')) as temporary, open(temporary, 'w') as file:
         file.write(table_markdown(table))
-    return table
 
 
 def table_rows(recipe: Recipe | SimpleNamespace, cards: Sequence[dict]) -> dict:
@@ -224,125 +232,13 @@ def _notes(recipe, by_stage, labels, verification):
     }
     for stage, names in random.items():
         notes.append(f'{stage}: {", ".join(names)} started with random weights, for no pretrained ones were found.')
-    notes.append(
-        'Verification: networks trained on the label maps of the training split and scored on '
-        f'{recipe.splits[-1]}, no labels given. The row on true masks is fully supervised: the upper bound.'
-    )
+    if verification:
+        notes.append(
+            'Verification: networks trained on the label maps of the training split and scored on '
+            f'{recipe.splits[-1]}, no labels given. The row on true masks is fully supervised: the upper bound.'
+        )
     if any(value is not None for row in labels for value in row['paper'].values()) or any(
         row['paper'] for row in verification
     ):
         notes.append(f'Paper: DOI {published.DOI}.')
     return notes
-
-
-def show_table(path: str, console: Console) -> None:
-    """Print the table of a ``table.json``, and where it is for people."""
-    print_table(read_json(path, _MEND), console)
-    console.print(f'Table: {osp.splitext(path)[0]}.md', highlight=False, soft_wrap=True)
-
-
-def print_table(table: dict, console: Console) -> None:
-    """Print the table in the terminal."""
-    splits = table['splits']
-    paper = has_paper(table)
-    shown = Table(show_lines=False, title=f'Pseudo labels, mIoU in percent ({table["dataset"]}, seed {table["seed"]})')
-    for name in ('', 'labels', 'dCRF', 'SEPL'):
-        shown.add_column(name)
-    gains = has_gains(table['labels'])
-    for split in splits:
-        for name in (split, *(['gain'] if gains else []), *([f'{split}, paper'] if paper else [])):
-            shown.add_column(name, justify='right')
-    shown.add_column('knowledge')
-    for number, row in enumerate(table['labels'], start=1):
-        cells = [str(number), row_name(row), MARK[row['dcrf']], MARK[row['sepl']]]
-        for split in splits:
-            cells.append(_score_cell(row, split))
-            cells += [gain_cell(row, split)] if gains else []
-            cells += [cell(row['paper'].get(split))] if paper else []
-        shown.add_row(*cells, told(row.get('knowledge') or ()))
-    console.print(shown)
-    for number, row in enumerate(table['labels'], start=1):  # below, for a terminal is narrow
-        console.print(f'{number}: {stands_on(row["context"])}', highlight=False)
-    if table['verification']:
-        console.print(_verification_table(table['verification']))
-    for note in table['notes']:
-        console.print(note, highlight=False)
-
-
-def has_paper(table: dict) -> bool:
-    """Whether the paper has figures for some label row."""
-    return any(value is not None for row in table['labels'] for value in row['paper'].values())
-
-
-def _score_cell(row, split):
-    best, score = row['best'].get(split), cell(row['scores'][split])
-    return score if best is None else f'{score} (best {cell(best["miou"])} at {best["threshold"]:g})'
-
-
-def _verification_table(rows):
-    head, numeric = _verification_head(rows)
-    shown = Table(title=f'Networks trained on the labels, mIoU in percent on {rows[0]["split"]}')
-    for index, name in enumerate(head):
-        shown.add_column(name, justify='right' if index in numeric else 'left', overflow='fold')
-    for row in rows:
-        shown.add_row(*_verification_cells(row, rows))
-    return shown
-
-
-def _verification_head(rows) -> tuple[list[str], range]:
-    """Names of the columns, and which of them hold numbers."""
-    names, gains, paper = _verification_columns(rows)
-    head = ['network', 'trained on']
-    for name in names:
-        head += [name, 'gain'] if gains else [name]
-    head += ['paper'] if paper else []
-    return [*head, 'ms: scales', 'knowledge'], range(2, len(head))
-
-
-def _verification_cells(row, rows) -> list[str]:
-    names, gains, paper = _verification_columns(rows)
-    cells = [row['network'], f'{row["labels"]} ({row["baseline"]})' if row.get('baseline') else row['labels']]
-    for name in names:
-        cells += [cell(row['scores'].get(name))] + ([gain_cell(row, name)] if gains else [])
-    cells += [cell(next(iter(row['paper'].values()), None))] if paper else []
-    return [*cells, scales(row['context'].get('scales')), told(row.get('knowledge') or ())]
-
-
-def _verification_columns(rows) -> tuple[list[str], bool, bool]:
-    """Names of the scores; whether gains, and whether figures of the paper stand beside them."""
-    names = list(dict.fromkeys(name for row in rows for name in row['scores']))
-    return names, has_gains(rows), any(row['paper'] for row in rows)
-
-
-def table_markdown(table: dict) -> str:
-    """The table as Markdown, with the notes that its numbers stand on."""
-    lines = [f'# {table["run"]}', '', '## Pseudo labels', '', *_label_lines(table)]
-    rows = table['verification']
-    if rows:
-        cells = [_verification_cells(row, rows) for row in rows]
-        lines += ['', f'## Networks trained on the labels, {rows[0]["split"]}', '']
-        lines += [*_markdown_head(_verification_head(rows)[0]), *map(_markdown_row, cells)]
-    return '\n'.join([*lines, '', *(f'- {note}' for note in table['notes'])]) + '\n'
-
-
-def _label_lines(table):
-    splits, paper, gains = table['splits'], has_paper(table), has_gains(table['labels'])
-    head = ['labels', 'dCRF', 'SEPL']
-    for split in splits:
-        head += [split, *(['gain'] if gains else []), *([f'{split}, paper'] if paper else [])]
-    lines = _markdown_head([*head, 'knowledge', 'stands on'])
-    for row in table['labels']:
-        cells = [row_name(row), MARK[row['dcrf']], MARK[row['sepl']]]
-        for split in splits:
-            cells += [_score_cell(row, split)] + ([gain_cell(row, split)] if gains else [])
-            cells += [cell(row['paper'].get(split))] if paper else []
-        lines.append(_markdown_row([*cells, told(row.get('knowledge') or ()), stands_on(row['context'])]))
-    return lines
-
-
-def _markdown_head(cells):
-    return [_markdown_row(cells), _markdown_row(['---'] * len(cells))]
-
-
-def _markdown_row(cells):
-    return f'| {" | ".join(cells)} |'

@@ -5,7 +5,8 @@ from csrm_plugin.report.page.formats import is_number, percent, scales, stands_o
 from csrm_plugin.report.page.markup import Html, table, tag
 from csrm_plugin.report.paper.baseline import gain_cell, has_gains, row_name
 from csrm_plugin.report.paper.published import DATASETS
-from csrm_plugin.report.paper.table import MARK, has_paper, table_of_cards
+from csrm_plugin.report.paper.table import table_of_cards
+from csrm_plugin.report.paper.table_text import MARK, has_paper
 from csrm_plugin.report.runs.knowledge import told
 from csrm_plugin.report.runs.sources import Group
 
@@ -85,12 +86,12 @@ def _verification_table(rows):
             cells += [percent(row['scores'].get(name))] + ([gain_cell(row, name)] if gains else [])
         cells += [percent(next(iter(row['paper'].values()), None))] if paper else []
         text = tag('span', told(row.get('knowledge') or ()), cls='context')
-        shown.append([*cells, scales(row['context'].get('scales')), text])
+        shown.append([*cells, text, scales(row['context'].get('scales'))])
     caption = (
         f'Networks trained on the labels, mIoU in percent on {rows[0]["split"]}, no labels given. True masks are the '
         'fully supervised upper bound.'
     )
-    return table([*head, 'ms: scales', 'Knowledge'], shown, caption, numeric=range(2, len(head)))
+    return table([*head, 'Knowledge', 'ms: scales'], shown, caption, numeric=range(2, len(head)))
 
 
 def _best_labels(found):

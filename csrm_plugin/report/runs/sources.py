@@ -26,7 +26,7 @@ class Group:
     Attributes:
         folder (str): As given.
         cards (list[dict]): Of the stages, if it is a pipeline's; else empty.
-        table (dict | None): The pipeline's table, where it was made.
+        table (dict | None): The pipeline's table, or that of the demo, where it was made.
         sheet (str | None): Path of a sheet of pictures.
     """
 
@@ -83,7 +83,7 @@ def _load_folder(folder):
             'tools/pipeline.py'
         )
     sheet = osp.join(folder, 'contact_sheet.png')
-    return runs, Group(folder, sheet=sheet if osp.isfile(sheet) else None)
+    return runs, Group(folder, table=_table_of(folder), sheet=sheet if osp.isfile(sheet) else None)
 
 
 def _load_pipeline(folder):
@@ -93,9 +93,13 @@ def _load_pipeline(folder):
             if is_run(place):
                 runs.append(_load_run(place, card))
                 runs[-1].label = card['stage']
+    return runs, Group(folder, list(stages.values()), _table_of(folder))
+
+
+def _table_of(folder):
+    """The table in a sub-folder; None where there is none."""
     tables = [path for place in sub_folders(folder) if osp.isfile(path := osp.join(place, TABLE_FILE))]
-    table = read_json(tables[0], 'call tools/pipeline.py again') if tables else None
-    return runs, Group(folder, list(stages.values()), table)
+    return read_json(tables[0], 'call the tool that made it again') if tables else None
 
 
 def _load_run(folder, card=None):

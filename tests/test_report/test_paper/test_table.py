@@ -1,52 +1,13 @@
-import io
 import json
 
 import pytest
-from rich.console import Console
 
 from csrm_plugin.experiments.pipeline.cards import write_card
 from csrm_plugin.experiments.pipeline.recipes import load_recipe
 from csrm_plugin.report.paper import published
-from csrm_plugin.report.paper.table import print_table, show_table, table_markdown, table_rows, write_table
+from csrm_plugin.report.paper.table import table_of_cards, table_rows, write_cards_table, write_table
+from csrm_plugin.report.paper.table_text import table_markdown
 from csrm_plugin.utils import MissingFileError, UserError, write_json
-
-
-def label_card(stage, number, train, val, kind='labels', made_by='CSRM', own='seg', inputs=(), **context):
-    base = dict(
-        source='cam' if 'cam' in stage else 'seg',
-        crf=False,
-        scales=[0.5, 1, 1.5, 2],
-        flip=True,
-        threshold=None,
-        weights='teacher',
-        restricted='labels',
-    )
-    config = {'settings': {'model.type': made_by, 'model.test_cfg.pseudo_label.source': own}}
-    return dict(
-        stage=stage,
-        kind=kind,
-        number=number,
-        scores=dict(train=dict(miou=train), val=dict(miou=val)),
-        config=config if kind == 'labels' else None,
-        inputs=dict.fromkeys(('data', *inputs), 'key'),
-        context={**base, **context},
-    )
-
-
-@pytest.fixture
-def cards():
-    cam = label_card('labels_cam', 4, 59.9, 59.8, made_by='PuzzleCAM', own='cam', threshold=0.35, weights=None)
-    cam['scores']['train'] |= dict(best_miou=60.5, best_threshold=0.3)
-    verify = dict(
-        stage='verify_csrm',
-        kind='verify',
-        number=8,
-        scores=dict(val={'seg/mIoU': 66.6, 'seg/mIoU ms flip crf': 68.0}),
-        context=dict(labels='labels_csrm_crf', scales=[1, 2], flip=True, crf={}),
-        config=dict(file='mmcfg/deeplabv2_r101_voc_pseudo.py'),
-    )
-    masks = dict(stage='masks', kind='masks', number=7, scores={}, context=dict(masks='superpixels'))
-    return [cam, label_card('labels_csrm', 6, 70.0, 68.0), masks, verify]
 
 
 def test_scores_stand_beside_the_papers(cards, root):
@@ -60,31 +21,13 @@ def test_scores_stand_beside_the_papers(cards, root):
     assert any('superpixels, not SAM' in note for note in table['notes'])
 
 
-def test_the_table_reads_well(cards, root):
-    table = table_rows(load_recipe('voc', str(root)), cards)
-    text = table_markdown(table)
-    scores = '59.90 (best 60.50 at 0.3) | reference | 59.90 | 59.80 | reference | 59.80'
-    views, known = 'scales 0.5 1 1.5 2, flip, no dCRF', 'image labels'
-    assert f'| CAM of the classifier (plain baseline) |  |  | {scores} | {known} | CAM at 0.35, {views} |' in text
-    gains = '70.00 | +10.10 (x 1.17) | 71.80 | 68.00 | +8.20 (x 1.14) | 69.80'
-    assert f'| CSRM |  |  | {gains} | {known} | segmentation, teacher, {views} |' in text
-    # No network was trained on the baseline's labels, and what CSRM's were made with is not among the cards.
-    assert '| deeplabv2 | labels_csrm_crf | 66.60 | 68.00 | 69.80 | 1 2 |  |' in text
-    assert 'chosen with the masks of its own split' in text and 'seed 0' in text
-    assert 'labels_cam: its threshold was fixed beforehand' in text
-    out = io.StringIO()
-    print_table(table, Console(file=out, width=200))
-    shown = ' '.join(out.getvalue().split())
-    assert all(text in shown for text in ('59.90 (best', '60.50 at 0.3)', '71.80', '+10.10', 'image'))
-
-
 def test_other_data_sets_have_no_figures_of_the_paper(cards, root):
     table = table_rows(load_recipe('msrc', str(root)), cards)
     assert all(value is None for row in table['labels'] for value in row['paper'].values())
     assert '71.8' not in table_markdown(table)
 
 
-def test_the_rows_are_those_of_the_papers_table(root):
+def test_the_rows_are_those_of_the_papers_table(label_card, root):
     """Whatever the order of the stages, labels of one origin stand together, as they are refined."""
     flags = {
         'labels_cam': ('labels', ()),
@@ -111,7 +54,7 @@ def test_the_rows_are_those_of_the_papers_table(root):
     assert {row['stage']: (row['csrm'], row['crf'], row['sepl']) for row in published.TABLE_2} == ours
 
 
-def test_a_method_of_one_training_has_rows_of_its_own_and_no_figures(root):
+def test_a_method_of_one_training_has_rows_of_its_own_and_no_figures(label_card, root):
     """Plain CAMs of the method are named as such; the paper's figures are of other labels."""
     own = dict(made_by='RML', own='propagated', weights='RML')
     note = 'propagated CAMs of scales 0.5 1 1.5 with flip, background 0.35'
@@ -132,7 +75,7 @@ def test_a_method_of_one_training_has_rows_of_its_own_and_no_figures(root):
 
 
 @pytest.fixture
-def run_folder(cards, tmp_path):
+def run_folder(cards, label_card, tmp_path):
     """The folder of a run on VOC whose four stages are done; a card that other settings left lies beside them."""
     stale = label_card('labels_csrm_crf', 7, 1.0, 1.0, 'refined', inputs=['labels_csrm'])
     for card in [*cards, stale]:
@@ -152,12 +95,9 @@ def test_the_files_of_a_run_hold_the_stages_that_count(run_folder, tmp_path):
     assert [row['stage'] for row in table['verification']] == ['verify_csrm']
     assert (table['run'], table['dataset'], table['seed'], table['splits']) == ('voc', 'voc', 3, ['train', 'val'])
     assert table['labels'][1]['paper'] == dict(train=71.8, val=69.8)
-    out = io.StringIO()
-    show_table(str(tmp_path / 'table' / 'table.json'), Console(file=out, width=200))
-    assert '71.80' in out.getvalue() and out.getvalue().rstrip().endswith(f'Table: {tmp_path}/table/table.md')
 
 
-def test_what_was_set_aside_is_not_in_the_table(run_folder, tmp_path):
+def test_what_was_set_aside_is_not_in_the_table(run_folder, label_card, tmp_path):
     """Only folders that the run names are read."""
     name = 'labels_csrm.set_aside_20261122_101112_changed_since_code'
     write_card(run_folder / name, dict(label_card('labels_csrm', 6, 1.0, 2.0), run='voc', status='done'))
@@ -187,3 +127,17 @@ def test_a_broken_summary_is_named(run_folder, tmp_path, text, message):
     (run_folder / 'pipeline.json').write_text(text)
     with pytest.raises(UserError, match=message):
         write_table(str(run_folder), str(tmp_path / 'table'))
+
+
+def test_cards_of_a_run_that_is_not_finished_have_a_table_as_well(cards, label_card, tmp_path):
+    """What cannot be a row is passed over; where there is no row there is no table."""
+    done = [dict(card, run='voc', dataset='voc', seed=1, status='done') for card in cards]
+    half = dict(label_card('labels_x', 9, 1.0, 2.0), run='voc', status='done', scores=dict(train=dict(miou=1.0)))
+    begun = dict(stage='labels_y', kind='labels', run='voc', number=10, status='interrupted')
+    table = table_of_cards([*done, half, begun])
+    assert [row['stage'] for row in table['labels']] == ['labels_cam', 'labels_csrm']
+    assert (table['seed'], table['splits']) == (1, ['train', 'val'])
+    assert table_of_cards(done[2:]) is None and table_of_cards([]) is None
+    assert write_cards_table([*done, half, begun], str(tmp_path)) == table
+    assert json.loads((tmp_path / 'table.json').read_text()) == table
+    assert (tmp_path / 'table.md').read_text() == table_markdown(table)
