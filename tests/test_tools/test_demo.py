@@ -26,6 +26,24 @@ def test_quick_run_trains_scores_and_draws(tool, tmp_path, capsys):
     assert end.value.code == 0, err
     for expected in ('epoch   2/2', 'CAM classifier against CSRM', 'Seed 3; 16 + 4 synthetic', 'contact_sheet.png'):
         assert expected in out
+    said = ' '.join(out.split())
+    assert 'Labels for train at an equal budget (flip, dCRF), mIoU' in said and '(demo, seed 3)' in said
+    rows = json.loads((tmp_path / 'table' / 'table.json').read_text())['labels']
+    assert [(row['stage'], row['baseline'], row['over']) for row in rows] == [
+        ('labels_cam', 'plain baseline', None),
+        ('labels_cam_crf', 'plain baseline', None),
+        ('labels_csrm', None, 'labels_cam'),
+        ('labels_csrm_crf', None, 'labels_cam_crf'),
+    ]
+    threshold = json.loads((tmp_path / 'labels' / 'threshold_val.json').read_text())['best']['threshold']
+    for row in rows:
+        assert set(row['scores']) == set(demo.SPLITS) and (row['context']['scales'], row['context']['flip']) == (
+            [1],
+            True,
+        )
+        masks = ['masks of val for the threshold'] if row['baseline'] else []
+        assert row['knowledge'] == ['image labels', *masks]
+        assert row['context']['threshold'] == (threshold if row['baseline'] else None)
     reports = {}
     for stage in ('cam_demo', 'csrm_demo'):
         for split in demo.SPLITS:
@@ -43,7 +61,7 @@ def test_quick_run_trains_scores_and_draws(tool, tmp_path, capsys):
         logged = read_run(tmp_path / stage[0]).val[-1]
         assert ('seg/mIoU' in logged) == ('seg/mIoU' in scores), stage
     page = (tmp_path / 'report.html').read_text()
-    assert 'cam_demo' in page and 'csrm_demo' in page
+    assert 'cam_demo' in page and 'csrm_demo' in page and 'CAM of the classifier (plain baseline)' in page
     assert out.rstrip().endswith('report.html')
 
 

@@ -60,6 +60,29 @@ def test_exit_status_table_sentence_and_json(tool, write, tmp_path, capsys):
     assert run(tool, poor, good, '--tolerance', '1.2') == 0
 
 
+def test_a_run_is_compared_with_its_plain_baseline_first(tool, tmp_path, capsys):
+    for number, (stage, method, miou) in enumerate((('cam', 'CAMClassifier', 53.9), ('csrm', 'CSRM', 47.6)), start=1):
+        context = dict(source='cam' if stage == 'cam' else 'seg', scales=[1], flip=True, crf=False)
+        card = dict(stage=f'labels_{stage}', kind='labels', run='msrc', number=number, status='done', context=context)
+        config = dict(file='x.py', settings={'model.type': method})
+        write_card(tmp_path / 'run' / card['stage'], dict(card, config=config, scores=dict(train=dict(miou=miou))))
+    out = tmp_path / 'out.json'
+    assert run(tool, tmp_path / 'run', '--json', out) == 1
+    said = capsys.readouterr().out
+    assert said.startswith(
+        "CSRM's labels are below the plain baseline, at the same scales, flip and dCRF: labels_csrm "
+    )
+    found = json.loads(out.read_text())
+    assert (found['off'], found['reference'], found['findings']) == (True, None, [])
+    assert found['baseline']['scores'][0]['difference'] == -6.3
+    assert run(tool, tmp_path / 'run', tmp_path / 'run') == 1
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert lines[0].startswith("CSRM's labels are below") and lines[-1].startswith('Nothing is off')
+    assert run(tool, tmp_path / 'run', tmp_path / 'run', '--ignore-baseline') == 0
+    assert 'baseline' not in capsys.readouterr().out
+    assert run(tool, tmp_path / 'run', '--tolerance', '7') == 0
+
+
 def test_missing_stages_can_be_left_out(tool, write, capsys):
     whole, part = write('whole', 40.0, 50.0), write('part', 40.0, None)
     assert run(tool, part, whole) == 1

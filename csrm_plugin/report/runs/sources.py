@@ -83,7 +83,7 @@ def _load_folder(folder):
             'tools/pipeline.py'
         )
     sheet = osp.join(folder, 'contact_sheet.png')
-    return runs, Group(folder, table=_table_of(folder), sheet=sheet if osp.isfile(sheet) else None)
+    return runs, Group(folder, table=_table_of(folder, 'demo'), sheet=sheet if osp.isfile(sheet) else None)
 
 
 def _load_pipeline(folder):
@@ -93,13 +93,13 @@ def _load_pipeline(folder):
             if is_run(place):
                 runs.append(_load_run(place, card))
                 runs[-1].label = card['stage']
-    return runs, Group(folder, list(stages.values()), _table_of(folder))
+    return runs, Group(folder, list(stages.values()), _table_of(folder, 'pipeline'))
 
 
-def _table_of(folder):
-    """The table in a sub-folder; None where there is none."""
+def _table_of(folder, tool):
+    """The table that a tool left in a sub-folder; None where there is none."""
     tables = [path for place in sub_folders(folder) if osp.isfile(path := osp.join(place, TABLE_FILE))]
-    return read_json(tables[0], 'call the tool that made it again') if tables else None
+    return read_json(tables[0], f'call tools/{tool}.py again') if tables else None
 
 
 def _load_run(folder, card=None):

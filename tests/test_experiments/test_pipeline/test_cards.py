@@ -11,6 +11,17 @@ def card(stage='csrm', number=1, **parts):
     return dict(stage=stage, kind='train', run='demo', number=number, status='done', **parts)
 
 
+def test_how_a_threshold_was_chosen_is_told():
+    choice = dict(split='val', threshold=0.15, miou=62.34, pictures=48, curve=[])
+    assert cards.choice_line(choice) == (
+        'threshold 0.15, chosen with the masks of val (48 pictures): there the CAMs have mIoU 62.3 without dCRF.'
+    )
+    choice |= dict(miou=None, pictures=None)
+    assert cards.choice_line(choice) == (
+        'val has no masks to choose a threshold with: 0.15 is the fixed one of the pipeline.'
+    )
+
+
 def test_card_is_read_as_it_was_written(tmp_path):
     written = card(scores={'train': {'pseudo/mIoU': 48.7}}, time={'seconds': float('nan')}, git=None)
     path = cards.write_card(tmp_path / 'run' / 'csrm', written)

@@ -227,3 +227,13 @@ def test_nothing_to_count(folder):
     for settings in ({}, dict(thresholds=[0.5])):
         with pytest.raises(UserError, match='nothing but 255'):
             folder.score(classes=['cat'], **settings)
+
+
+def test_the_split_that_chose_the_threshold_is_told_as_long_as_it_is_that_threshold(folder):
+    folder.add('a', [[0, 1]], [[0, 1]], cams=[[[0.1, 0.9]]], classes=[0])
+    settings = dict(source='cam', threshold=0.5, threshold_chosen_on='val')
+    write_json(folder.pred / 'labels.json', dict(classes=['background', 'cat'], settings=settings))
+    assert folder.score()['context']['threshold_chosen_on'] == 'val'
+    (folder.pred / 'a.png').unlink()  # so the scores are those of the CAMs
+    assert folder.score(thresholds='0:1:0.5')['context']['threshold_chosen_on'] == 'val'
+    assert folder.score(thresholds='0:1:0.5', threshold=0.3)['context']['threshold_chosen_on'] is None

@@ -13,3 +13,6 @@ def test_report_is_readable(random_folder):
     assert 'split: some' in text and '5 pictures' in text and 'weights: not known' in text and 'coverage' in text
     assert 'chosen with the ground truth, and is not a result that one could have had without masks' in text
     assert 'No threshold was fixed beforehand' in text
+    report['context'] |= dict(threshold=0.5, threshold_chosen_on='val')
+    print_report(report, console)
+    assert 'threshold: 0.5 (chosen with the masks of val)' in console.export_text()

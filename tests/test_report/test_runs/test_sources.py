@@ -23,7 +23,9 @@ def test_folder_of_runs(tmp_path, build):
     runs, (group,) = load_runs([tmp_path])
     assert [run.label for run in runs] == ['cam_demo', 'csrm_demo']
     assert runs[0].tests == [] and runs[1].tests == [('csrm_demo_train.json', test)]
-    assert group.cards == [] and group.sheet is None
+    assert group.cards == [] and group.sheet is None and group.table is None
+    build['write'](tmp_path / 'table' / 'table.json', dict(labels=[]))
+    assert load_runs([tmp_path])[1][0].table == dict(labels=[])
 
 
 @pytest.mark.parametrize('checkpoint', ['a.pth', 'work_dirs/csrm_demo/a.pth'])
