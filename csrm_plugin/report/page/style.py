@@ -82,7 +82,7 @@ tr.group th{padding-top:.9rem;font-weight:650;color:var(--ink);background:var(--
 .num{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
 td.num{min-width:0}
 td:last-child:not(.num){min-width:10rem}
-td.wide,td .context{min-width:15rem}
+td.wide,td .context{min-width:15rem}td .brief{min-width:9rem}td.num .context{min-width:0}
 td .context{display:block;font-size:.85rem}
 th button{all:unset;cursor:pointer;color:inherit;font:inherit}
 th button:focus-visible{outline:3px solid var(--accent);outline-offset:2px}

@@ -63,8 +63,7 @@ def _label_table(found):
             cells.append([percent(row['scores'].get(split)), tag('span', text, cls='context') if text else None])
             cells += [gain_cell(row, split)] if gains else []
             cells += [percent(row['paper'].get(split))] if paper else []
-        more = (told(row.get('knowledge') or ()), stands_on(row['context']))
-        rows.append([*cells, *(tag('span', text, cls='context') for text in more)])
+        rows.append([*cells, _knowledge(row), tag('span', stands_on(row['context']), cls='context')])
     caption = (
         f'Pseudo labels, mIoU in percent over all classes and the background (data set {found.get("dataset")}, seed '
         f'{found.get("seed")}), each row at one threshold. A best threshold was chosen with the masks.'
@@ -85,13 +84,17 @@ def _verification_table(rows):
         for name in names:
             cells += [percent(row['scores'].get(name))] + ([gain_cell(row, name)] if gains else [])
         cells += [percent(next(iter(row['paper'].values()), None))] if paper else []
-        text = tag('span', told(row.get('knowledge') or ()), cls='context')
-        shown.append([*cells, text, scales(row['context'].get('scales'))])
+        shown.append([*cells, _knowledge(row), scales(row['context'].get('scales'))])
     caption = (
         f'Networks trained on the labels, mIoU in percent on {rows[0]["split"]}, no labels given. True masks are the '
         'fully supervised upper bound.'
     )
     return table([*head, 'Knowledge', 'ms: scales'], shown, caption, numeric=range(2, len(head)))
+
+
+def _knowledge(row):
+    """What a row knows, as a cell."""
+    return tag('span', told(row.get('knowledge') or ()), cls='context brief')
 
 
 def _best_labels(found):

@@ -93,3 +93,12 @@ def test_without_labels_any_class_may_come(make, tmp_path):
     make(out='cam', settings=dict(source='cam', threshold=0.2, unrestricted=True))
     how = json.loads((tmp_path / 'cam' / 'labels.json').read_text())['settings']
     assert (how['restricted'], how['score_threshold']) == ('classifier', 0.5)
+
+
+def test_views_that_a_model_has_by_itself_are_told(make, tmp_path):
+    """RML's propagated CAMs are of three scales with flip, whatever it is shown; its plain ones are of what it sees."""
+    make('rml_demo', out='own', settings=dict(source='propagated'))
+    own = json.loads((tmp_path / 'own' / 'labels.json').read_text())['settings']['own_views']
+    assert own == dict(scales=[0.75, 1, 1.25], flip=True)
+    make('rml_demo', out='plain', settings=dict(source='cam', threshold=0.3))
+    assert 'own_views' not in json.loads((tmp_path / 'plain' / 'labels.json').read_text())['settings']
