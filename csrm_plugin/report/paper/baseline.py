@@ -83,25 +83,34 @@ def gain_over(score: float | None, reference: float | None) -> dict | None:
     return dict(points=round(score - reference, 4), ratio=round(score / reference, 4) if reference else None)
 
 
-def gain_cell(row: Mapping, key: str) -> str:
-    """The gain of a row for a cell: ``+3.10 (x 1.08)``, or that the row is the reference; empty without one.
+def gain_parts(row: Mapping, key: str) -> tuple[str, str]:
+    """The gain of a row in points and as a ratio, ``+3.10`` and ``x 1.08``, or that the row is the reference.
 
     Args:
         row (dict): Of a table; of one that an older version wrote as well.
         key (str): Split or score.
+
+    Returns:
+        tuple[str, str]: Empty where there is none.
     """
     if row.get('baseline'):
-        return REFERENCE
+        return REFERENCE, ''
     found = (row.get('gain') or {}).get(key)
     if found is None:
-        return ''
-    ratio = '' if found['ratio'] is None else f' (x {found["ratio"]:.2f})'
-    return f'{found["points"]:+.2f}{ratio}'
+        return '', ''
+    return f'{found["points"]:+.2f}', '' if found['ratio'] is None else f'x {found["ratio"]:.2f}'
+
+
+def gain_cell(row: Mapping, key: str) -> str:
+    """:func:`gain_parts` in one cell: ``+3.10 (x 1.08)``."""
+    points, ratio = gain_parts(row, key)
+    return f'{points} ({ratio})' if ratio else points
 
 
 def row_name(row: Mapping) -> str:
-    """What made the labels of a row, and that they are the plain baseline."""
-    return f'{row["what"]} ({CLASSIFIER})' if row.get('baseline') == CLASSIFIER else row['what']
+    """What made the labels of a row, or a network learnt from, and that it is the plain baseline."""
+    name = row.get('what') or row['labels']
+    return f'{name} ({CLASSIFIER})' if row.get('baseline') == CLASSIFIER else name
 
 
 def has_gains(rows: Sequence[Mapping]) -> bool:

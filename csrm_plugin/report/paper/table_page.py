@@ -3,7 +3,7 @@
 from csrm_plugin.report.page import layout
 from csrm_plugin.report.page.formats import is_number, percent, scales, stands_on
 from csrm_plugin.report.page.markup import Html, table, tag
-from csrm_plugin.report.paper.baseline import gain_cell, has_gains, row_name
+from csrm_plugin.report.paper.baseline import gain_cell, gain_parts, has_gains, row_name
 from csrm_plugin.report.paper.published import DATASETS
 from csrm_plugin.report.paper.table import table_of_cards
 from csrm_plugin.report.paper.table_text import MARK, has_paper
@@ -61,7 +61,7 @@ def _label_table(found):
             best = (row.get('best') or {}).get(split)
             text = f'best {percent(best["miou"])} at {best["threshold"]:g}' if best else None
             cells.append([percent(row['scores'].get(split)), tag('span', text, cls='context') if text else None])
-            cells += [gain_cell(row, split)] if gains else []
+            cells += [_gain(row, split)] if gains else []
             cells += [percent(row['paper'].get(split))] if paper else []
         rows.append([*cells, _knowledge(row), tag('span', stands_on(row['context']), cls='context')])
     caption = (
@@ -80,9 +80,9 @@ def _verification_table(rows):
     head += ['Paper'] if paper else []
     shown = []
     for row in rows:
-        cells = [row['network'], f'{row["labels"]} ({row["baseline"]})' if row.get('baseline') else row['labels']]
+        cells = [row['network'], row_name(row)]
         for name in names:
-            cells += [percent(row['scores'].get(name))] + ([gain_cell(row, name)] if gains else [])
+            cells += [percent(row['scores'].get(name))] + ([_gain(row, name)] if gains else [])
         cells += [percent(next(iter(row['paper'].values()), None))] if paper else []
         shown.append([*cells, _knowledge(row), scales(row['context'].get('scales'))])
     caption = (
@@ -90,6 +90,12 @@ def _verification_table(rows):
         'fully supervised upper bound.'
     )
     return table([*head, 'Knowledge', 'ms: scales'], shown, caption, numeric=range(2, len(head)))
+
+
+def _gain(row, key):
+    """The gain of a row, as a cell."""
+    points, ratio = gain_parts(row, key)
+    return [points, tag('span', ratio, cls='context') if ratio else None]
 
 
 def _knowledge(row):
@@ -118,7 +124,7 @@ def _best_network(found):
         key=lambda found: found[0],
     )
     text = (
-        f'{row["network"]} trained on {row["labels"]}, {row["split"]}, seed {found.get("seed")}: {name}; ms: scales '
+        f'{row["network"]} trained on {row_name(row)}, {row["split"]}, seed {found.get("seed")}: {name}; ms: scales '
         f'{scales(row["context"].get("scales"))}.{_gain_text(row, name)}'
     )
     return layout.card('Best network on labels, mIoU', percent(score), text)

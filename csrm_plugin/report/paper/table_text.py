@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from csrm_plugin.report.page.formats import scales, stands_on
-from csrm_plugin.report.paper.baseline import gain_cell, has_gains, row_name
+from csrm_plugin.report.paper.baseline import gain_cell, gain_parts, has_gains, row_name
 from csrm_plugin.report.runs.knowledge import told
 from csrm_plugin.tracking.record import read_json
 from csrm_plugin.utils.text import cell
@@ -34,19 +34,38 @@ def print_table(table: dict, console: Console) -> None:
     for row in rows:
         cells.append([row_name(row), MARK[row['dcrf']], *([MARK[row['sepl']]] if sepl else [])])
         for split in splits:
-            cells[-1] += [_score_cell(row, split)] + ([gain_cell(row, split)] if gains else [])
+            cells[-1] += [_score_cell(row, split)] + ([_points(row, split)] if gains else [])
             cells[-1] += [cell(row['paper'].get(split))] if paper else []
     title = f'Pseudo labels, mIoU in percent ({table["dataset"]}, seed {table["seed"]})'
     console.print(_numbered(title, head, cells, 3 if sepl else 2))
     console.print(_numbered('', ['knowledge', 'stands on'], [_basis(row, stands_on(row['context'])) for row in rows]))
-    rows = table['verification']
-    if rows:
-        head, cells = _verification_head(rows), [_verification_cells(row, rows) for row in rows]
-        title = f'Networks trained on the labels, mIoU in percent on {rows[0]["split"]}'
-        console.print(_numbered(title, head[:-2], [row[:-2] for row in cells], 2))
-        console.print(_numbered('', head[-2:], [row[-2:] for row in cells]))
+    if table['verification']:
+        _print_networks(table['verification'], console)
     for note in table['notes']:
         console.print(note, highlight=False)
+
+
+def _print_networks(rows, console):
+    """Scores of the networks that were trained on the labels."""
+    names, gains, paper = _verification_columns(rows)
+    head, cells = ['trained on'], [[row_name(row)] for row in rows]
+    for name in names:
+        head += [name.removeprefix('seg/mIoU ').replace('seg/', ''), *(['gain'] if gains else [])]
+        for row, line in zip(rows, cells):
+            line += [cell(row['scores'].get(name))] + ([_points(row, name)] if gains else [])
+    if paper:
+        head.append('paper')
+        for row, line in zip(rows, cells):
+            line.append(cell(next(iter(row['paper'].values()), None)))
+    title = f'Networks trained on the labels, mIoU in percent on {rows[0]["split"]}'
+    console.print(_numbered(title, head, cells, 1))
+    basis = [[row['network'], *_basis(row, scales(row['context'].get('scales')))] for row in rows]
+    console.print(_numbered('', ['network', 'knowledge', 'ms: scales'], basis))
+
+
+def _points(row, key) -> str:
+    """The gain in points; the reference is named in its row's first cell."""
+    return '' if row.get('baseline') else gain_parts(row, key)[0]
 
 
 def _numbered(title, head, rows, words=None):
@@ -54,7 +73,9 @@ def _numbered(title, head, rows, words=None):
     shown = Table(title=title or None)
     for index, name in enumerate(['', *head]):
         number = words is not None and index > words
-        shown.add_column(name, justify='right' if number else 'left', overflow='fold')
+        # No word of a name is broken.
+        longest = max((len(word) for row in rows for word in row[0].split()), default=0) if index == 1 else None
+        shown.add_column(name, justify='right' if number else 'left', overflow='fold', min_width=longest)
     for number, row in enumerate(rows, start=1):
         shown.add_row(str(number), *row)
     return shown
@@ -87,7 +108,7 @@ def _verification_head(rows) -> list[str]:
 
 def _verification_cells(row, rows) -> list[str]:
     names, gains, paper = _verification_columns(rows)
-    cells = [row['network'], f'{row["labels"]} ({row["baseline"]})' if row.get('baseline') else row['labels']]
+    cells = [row['network'], row_name(row)]
     for name in names:
         cells += [cell(row['scores'].get(name))] + ([gain_cell(row, name)] if gains else [])
     cells += [cell(next(iter(row['paper'].values()), None))] if paper else []
