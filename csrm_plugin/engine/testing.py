@@ -1,5 +1,6 @@
 """Run a test and keep what it found: metrics as JSON, predictions as pictures."""
 
+import logging
 import os.path as osp
 from collections.abc import Sequence
 
@@ -74,6 +75,7 @@ def run_test(cfg: Config, out_dir: str | None = None, json_path: str | None = No
         dict[str, float]: The metrics as the evaluator gives them.
     """
     runner = PredictionRunner.from_cfg(cfg)
+    runner.register_hook(TellWeights())
     if out_dir is not None:
         runner.register_hook(SavePredictions(out_dir))
     metrics = runner.test()
@@ -128,8 +130,21 @@ def _split_of(ann_file) -> str | None:
 
 
 def weights_of(model: nn.Module) -> str | None:
-    """Which network of a model predicts: ``'teacher'`` or ``'student'``; None where there is only one."""
-    return (getattr(unwrap(model), 'test_cfg', None) or {}).get('network')
+    """Which network of a model predicts: ``'teacher'`` or ``'student'``, and why, where it is not the one asked for.
+
+    As in ``'student (the teacher is frozen in the warm-up)'``. None where there is only one network.
+    """
+    model = unwrap(model)
+    network, note = getattr(model, 'predicting', None), getattr(model, 'weights_note', '')
+    return f'{network} ({note})' if network and note else network
+
+
+def tell_weights(runner: Runner) -> None:
+    """Say in the log whose weights the scores are of that come next; nothing where there is only one network."""
+    weights = weights_of(runner.model)
+    if weights is not None:
+        level = logging.WARNING if unwrap(runner.model).weights_note else logging.INFO
+        runner.logger.log(level, f'Whose weights: {weights}.')
 
 
 class PredictionRunner(Runner):
@@ -143,6 +158,14 @@ class PredictionRunner(Runner):
         model = super().build_model(prediction_settings(model) if isinstance(model, dict) else model)
         keep_training_state(model)
         return model
+
+
+class TellWeights(Hook):
+    """Says whose weights are tested, see :func:`tell_weights`."""
+
+    def before_test_epoch(self, runner: Runner) -> None:
+        """The checkpoint, which may have its say in it, has been loaded."""
+        tell_weights(runner)
 
 
 class SavePredictions(Hook):

@@ -10,6 +10,7 @@ from rich.table import Table
 from csrm_plugin.tracking import record
 from csrm_plugin.utils import atomic_write, write_json
 from csrm_plugin.utils.label_sources import describe_source
+from csrm_plugin.utils.text import whose_weights
 
 
 def summarise(scores: Mapping[int, Mapping[str, Mapping]]) -> dict:
@@ -106,7 +107,7 @@ def _stands_on(context: Mapping) -> str:
         scales = ' '.join(f'{scale:g}' for scale in context['scales'])
         parts.append(f'scale{"s" if len(context["scales"]) > 1 else ""} {scales}, {flip}flip, {crf}CRF')
     if context.get('weights'):
-        parts.append(f"the {context['weights']}'s weights")
+        parts.append(f'the {whose_weights(context["weights"])}')
     pseudo = context.get('pseudo_label') or {}
     if pseudo.get('source'):
         how = describe_source(pseudo['source'], pseudo.get('threshold'))

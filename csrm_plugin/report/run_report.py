@@ -22,6 +22,7 @@ from csrm_plugin.report.sections.settings import settings_section, versions_sect
 from csrm_plugin.report.sections.stages import lead, stage_notices
 from csrm_plugin.report.sweep_report import write_sweep_report
 from csrm_plugin.utils import UserError
+from csrm_plugin.utils.text import whose_weights
 
 #: Parts of a validation's context that must agree, if scores are to be compared.
 _PROTOCOL = ('split', 'ann_file', 'pictures', 'scales', 'flip', 'crf', 'pseudo_label', 'segmentation')
@@ -111,9 +112,20 @@ def _run_notices(run):
     metrics = run.validations[-1]['metrics'] if run.validations else {}
     if metrics.get('seg/foreground') == 0:
         lines.append(f'{run.label}: at the last validation the segmentation is background only.')
+    lines += _weight_changes(run)
     if not run.validations:
         lines.append(f'{run.label}: no validation was logged.')
     return lines
+
+
+def _weight_changes(run):
+    """Which network the validations measure, if it is not the same one in all."""
+    seen = [(str(item['context'].get('weights')), item['iteration']) for item in run.validations if item['context']]
+    last = {weights: iteration for weights, iteration in seen}
+    if len(last) < 2:
+        return []
+    parts = [f'{whose_weights(weights)} up to iteration {number(step)}' for weights, step in last.items()]
+    return [f'{run.label}: not all validations are of the same network: {", then ".join(parts)}.']
 
 
 def _is_broken(value):

@@ -143,7 +143,7 @@ def read_scalars(paths: Sequence[str]) -> tuple[list[dict], list[dict]]:
 def full_name(metric: str, report: dict) -> str:
     """The name of a score with what it stands on, as in ``seg/mIoU (val, scale 1, no flip, no CRF, teacher)``.
 
-    It is the same at each validation of a training.
+    It is the same at each validation of a training, as long as the same network predicts.
 
     Args:
         metric (str): A key of ``report['metrics']``.

@@ -1,4 +1,4 @@
-"""Numbers as they stand in reports and tables."""
+"""Numbers and names as they stand in reports and tables."""
 
 import math
 
@@ -33,3 +33,19 @@ def cell(value: float | None) -> str:
         ('12.35', '-')
     """
     return '-' if value is None else f'{value:.2f}'
+
+
+def whose_weights(network: str) -> str:
+    """What a network predicts with, for a sentence; what is in brackets behind its name stays behind.
+
+    Args:
+        network (str): As records name it, see :func:`csrm_plugin.engine.testing.weights_of`.
+
+    Example:
+        >>> whose_weights('teacher')
+        "teacher's weights"
+        >>> whose_weights('student (the teacher is frozen)')
+        "student's weights (the teacher is frozen)"
+    """
+    name, bracket, why = network.partition(' (')
+    return f"{name}'s weights{bracket}{why}"

@@ -4,6 +4,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from csrm_plugin.engine.testing import tell_weights
 from csrm_plugin.utils import UserError
 from csrm_plugin.utils.models import unwrap
 
@@ -22,7 +23,8 @@ class MeanTeacherHook(Hook):
         max_decay (float): Upper bound of d, in 0..1.
         warmup_decay (float): d during the warm-up, in 0..1: 0 makes the teacher equal to the student, 1 leaves it as
             it was loaded. A fresh segmentation branch shakes the backbone, and a teacher that is a copy of it takes
-            its pseudo labels along; on a small data set they can end as background only.
+            its pseudo labels along; on a small data set they can end as background only. With 1, validations within
+            the warm-up measure the student, see :class:`csrm_plugin.models.segmentors.TeacherStudent`.
     """
 
     priority = 'HIGH'  # before checkpoints are written
@@ -48,6 +50,10 @@ class MeanTeacherHook(Hook):
             return
         model = unwrap(runner.model)
         model.update_teacher(self.decay((runner.iter + 1 - model.warmup_iters) // accumulate))
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Say whose weights are measured."""
+        tell_weights(runner)
 
     def decay(self, updates: int) -> float:
         """Share of the teacher that stays, ``updates`` updates after the last one of the warm-up; below 0: in it."""

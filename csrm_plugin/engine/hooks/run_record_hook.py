@@ -141,7 +141,9 @@ class RunRecordHook(Hook):
         for name in record.SCORES:
             value = report['metrics'].get(name)
             if value is not None and value > self._run['best'].get(name, {}).get('value', float('-inf')):
-                self._run['best'][name] = {'value': value, 'iteration': report['iteration']}
+                entry = {'value': value, 'iteration': report['iteration']}
+                weights = (report.get('context') or {}).get('weights')
+                self._run['best'][name] = entry if weights is None else {**entry, 'weights': weights}
 
     def _write(self, runner: Runner) -> None:
         self._run['iteration'] = runner.iter
@@ -175,7 +177,9 @@ class RunRecordHook(Hook):
                 scores = {name: value for name, value in report['metrics'].items() if name in record.SCORES}
                 named = {record.full_name(name, report): value for name, value in scores.items()}
                 best = {f'best/{name}': entry['value'] for name, entry in self._run['best'].items()}
-                backend.add_summary({**scores, **named, **best})
+                weights = report['context'].get('weights')
+                whose = {} if weights is None else {'whose weights': weights}
+                backend.add_summary({**scores, **named, **best, **whose})
             if not hasattr(backend, 'add_curve') or self._validations % self.interval:
                 continue
             for part in ('cam', 'pseudo'):

@@ -13,11 +13,13 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmseg.structures import SegDataSample
 
+from csrm_plugin.engine.testing import weights_of
 from csrm_plugin.functional import normalize_cam
 from csrm_plugin.tracking import record
 from csrm_plugin.utils import UserError, write_json
 from csrm_plugin.utils.models import unwrap
 from csrm_plugin.utils.pictures import picture_id, read_rgb
+from csrm_plugin.utils.text import whose_weights
 from csrm_plugin.visualization import Panel, draw_row, overlay_cams, overlay_labels, save_picture
 
 #: Width of a panel, in pixels.
@@ -88,7 +90,8 @@ class SamplePicturesHook(Hook):
                 )
             items.append(self._save(runner, role, sample, pictures[index][score]))
         path = record.record_path(runner.work_dir, record.PICTURES_FILE)
-        write_json(path, {'iteration': runner.iter, 'score': score, 'items': items})
+        whose = {'weights': weights_of(runner.model)}
+        write_json(path, {'iteration': runner.iter, 'score': score, **whose, 'items': items})
 
     def _save(self, runner: Runner, role: str, sample: SegDataSample, score: float | None) -> dict:
         """Write the panels of one picture; gives its entry in ``pictures.json``."""
@@ -201,7 +204,10 @@ def draw(runner: Runner, sample: SegDataSample) -> dict[str, Panel]:
                 maps = getattr(sample, key).data[None].float()
                 cams = overlay_cams(picture, normalize_cam(maps, labels=labels[None])[0].numpy(), meta['palette'])
                 panels[name] = Panel(cams, f'{name}, strongest class of the labels')
-    title = f'{picture_id(sample)}, iteration {runner.iter}' + (f': {names}' if names else '')
+    title = f'{picture_id(sample)}, iteration {runner.iter}'
+    if getattr(unwrap(runner.model), 'weights_note', ''):
+        title += f', {whose_weights(weights_of(runner.model))}'
+    title += f': {names}' if names else ''
     for name, labels in label_maps(runner, sample).items():
         panels[name] = Panel(overlay_labels(picture, labels, meta['palette']), name)
     return {'input': Panel(picture, title), **panels}

@@ -73,10 +73,15 @@ def load_weights(original: nn.Module, module: nn.Module, path: str, prefix: str,
 
     Raises:
         MissingFileError: If there is no such file.
-        UserError: If it cannot be read, or is not of this model.
+        UserError: If it cannot be read, or is not of this model, or its teacher has not learnt yet.
     """
     state, meta = read_tensors_and_meta(path)
     state = tensors_for(original, state)
+    if prefix == 'teacher.' and state['teacher_frozen']:
+        raise UserError(
+            f'checkpoint `{path}` is of a warm-up in which the teacher is frozen, so that nothing has trained its '
+            'branches; give `--network student`, or a checkpoint from after the warm-up'
+        )
     state = {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}
     own = module.state_dict()
     misfits = find_misfits(own, state)

@@ -5,11 +5,13 @@ bank of full size (0.65 GB with the settings of the released code of CSRM). So a
 one of another size; every other tensor must be there.
 """
 
+import logging
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel
 from mmengine.registry import init_default_scope
 from mmseg.models.segmentors import BaseSegmentor, EncoderDecoder
@@ -67,6 +69,10 @@ def load_model(cfg: Config, checkpoint: str, device: str | torch.device | None =
             'trained with, or convert it with `tools/convert_checkpoint.py`.'
         )
     model.load_state_dict(tensors, strict=False)
+    note = getattr(model, 'weights_note', '')
+    if note:
+        text = f'{checkpoint}: the {model.predicting} predicts, for {note} that this checkpoint was written in.'
+        print_log(text, logger='current', level=logging.WARNING)
     return model.to(choose_device(device)).eval()
 
 
@@ -172,10 +178,14 @@ def tensors_for(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Te
         tensors (Mapping[str, Tensor]): From :func:`read_tensors`.
 
     Returns:
-        dict[str, Tensor]: Without those of parts that take part in the training alone.
+        dict[str, Tensor]: Without those of parts that take part in the training alone. Of student and teacher, with
+        ``teacher_frozen``, which older checkpoints do not have: their teacher predicts.
     """
-    if isinstance(model, TeacherStudent) and not find_misfits(model.student.state_dict(), tensors).missing:
-        tensors = {f'{network}.{name}': value for network in ('student', 'teacher') for name, value in tensors.items()}
+    if isinstance(model, TeacherStudent):
+        if not find_misfits(model.student.state_dict(), tensors).missing:
+            networks = ('student', 'teacher')
+            tensors = {f'{network}.{name}': value for network in networks for name, value in tensors.items()}
+        tensors = {'teacher_frozen': torch.zeros((), dtype=torch.int64), **tensors}
     unused = _training_prefixes(model)
     return {name: value for name, value in tensors.items() if not name.startswith(unused)}
 

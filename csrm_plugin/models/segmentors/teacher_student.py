@@ -16,13 +16,21 @@ class TeacherStudent(WSSSSegmentor):
     pictures while the student sees mixed ones, and statistics that belong to its weights are the student's, averaged
     over the same steps. Integer buffers are copied.
 
+    A teacher that stands still while the student learns (a frozen warm-up, see
+    :class:`csrm_plugin.engine.hooks.MeanTeacherHook`) has branches that nothing has trained. As long as it does, the
+    student makes the predictions in its place, :attr:`weights_note` says why, and so do checkpoints, which keep
+    ``teacher_frozen``: whoever predicts with one gets the network that has learnt.
+
     Args:
         network (dict): Config of the network that both are.
         train_cfg (dict, optional): Unused.
-        test_cfg (dict, optional): ``network``: ``'teacher'`` (default) or ``'student'`` makes the predictions;
-            ``pseudo_label``: see :class:`LabelRecipe`.
+        test_cfg (dict, optional): ``network``: ``'teacher'`` (default; the student while that is frozen) or
+            ``'student'`` makes the predictions; ``pseudo_label``: see :class:`LabelRecipe`.
         data_preprocessor (dict, optional): Config of the data preprocessor.
         pretrained (None): See :class:`WSSSSegmentor`.
+
+    Attributes:
+        teacher_frozen (Tensor): (), int64: 1 while the teacher stands still and the student learns, else 0.
     """
 
     #: Keys of the settings that are dicts, for the check of `--cfg-options`.
@@ -45,14 +53,26 @@ class TeacherStudent(WSSSSegmentor):
         self.student = MODELS.build(network)
         self.teacher = MODELS.build(network)
         self.teacher.requires_grad_(False)
+        self.register_buffer('teacher_frozen', torch.zeros((), dtype=torch.int64))
         self.update_teacher(0)
         self.teacher_is_frozen = False
         self.train()
 
     @property
+    def predicting(self) -> str:
+        """Which network makes the predictions: ``'teacher'`` or ``'student'``; see :class:`WSSSSegmentor`."""
+        return 'student' if self.weights_note else self.test_cfg['network']
+
+    @property
+    def weights_note(self) -> str:
+        """Why the network that was asked for does not make the predictions; empty where it does."""
+        frozen = self.test_cfg['network'] == 'teacher' and bool(self.teacher_frozen)
+        return 'the teacher is frozen in the warm-up' if frozen else ''
+
+    @property
     def predictor(self) -> nn.Module:
         """The network that makes the predictions."""
-        return getattr(self, self.test_cfg['network'])
+        return getattr(self, self.predicting)
 
     @property
     def cam_network(self) -> nn.Module:
@@ -73,7 +93,11 @@ class TeacherStudent(WSSSSegmentor):
 
     @torch.no_grad()
     def update_teacher(self, decay: float) -> None:
-        """Set teacher = decay * teacher + (1 - decay) * student; floats only, and 0 copies the student."""
+        """Set teacher = decay * teacher + (1 - decay) * student; floats only, and 0 copies the student.
+
+        With ``decay`` 1 the teacher stays as it is, which :attr:`teacher_frozen` notes.
+        """
+        self.teacher_frozen.fill_(int(decay == 1))
         student, teacher = self.student.state_dict(), self.teacher.state_dict()
         floats = [name for name, value in teacher.items() if value.is_floating_point()]
         torch._foreach_lerp_([teacher[name] for name in floats], [student[name] for name in floats], 1 - decay)
@@ -87,9 +111,12 @@ class TeacherStudent(WSSSSegmentor):
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
         """Load a checkpoint of this class, or one of a plain classifier or segmentor into student and teacher alike."""
-        own = self.state_dict(prefix=prefix)
+        # A plain checkpoint makes both networks equal, and older ones of this class do not say.
+        frozen = {f'{prefix}teacher_frozen': torch.zeros_like(self.teacher_frozen)}
         if not any(name.startswith((f'{prefix}student.', f'{prefix}teacher.')) for name in state_dict):
-            self._adopt_plain_checkpoint(state_dict, prefix, own)
+            self._adopt_plain_checkpoint(state_dict, prefix, self.state_dict(prefix=prefix) | frozen)
+        for name, value in frozen.items():
+            state_dict.setdefault(name, value)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def _adopt_plain_checkpoint(self, state_dict, prefix, own) -> None:

@@ -50,7 +50,8 @@ class WSSSSegmentor(BaseSegmentor):
       - ``propagated_cam``: PixelData (C, h, w), float32, in 0..1, of all classes, where the model propagates its CAMs;
       - ``affinity``: PixelData (1, n, n), float, in 0..1, with ``grid`` (rows, columns), n = rows * columns, where the
         model says which positions of the network's input belong together: for scores only.
-    - *Scores*: :attr:`segmentation_note`, :attr:`prediction_views`, :meth:`label_recipe_of`.
+    - *Scores*: :attr:`segmentation_note`, :attr:`prediction_views`, :meth:`label_recipe_of`; :attr:`predicting` and
+      :attr:`weights_note` of a model of several networks.
     - *Loading for predictions*: :meth:`prediction_settings`.
 
     Args:
@@ -67,6 +68,11 @@ class WSSSSegmentor(BaseSegmentor):
     PSEUDO_LABEL: dict = {}
     #: What makes the pseudo labels that the model learns from; None where it learns from none.
     labeler: PseudoLabeler | None = None
+
+    #: Which of its networks a model predicts with, in a word; None where it has but one.
+    predicting: str | None = None
+    #: Why that is not the one that was asked for, in a few words; empty where it is.
+    weights_note: str = ''
 
     align_corners = False
     #: Whether the first pseudo labels of a training without a trained classifier (``load_from``) are noise.

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from csrm_plugin.tracking.record import has_note
 from csrm_plugin.utils.label_sources import describe_source
+from csrm_plugin.utils.text import whose_weights
 
 #: What stands where there is no value.
 NONE = '\u2013'
@@ -169,4 +170,4 @@ def _pseudo_source(context):
 
 def _weights(context):
     weights = context.get('weights')
-    return [f"{weights}'s weights"] if weights else []
+    return [whose_weights(weights)] if weights else []

@@ -16,6 +16,7 @@ from csrm_plugin.report.runs.run import Run
 from csrm_plugin.report.runs.sources import Group
 from csrm_plugin.utils import UserError
 from csrm_plugin.utils.label_sources import SOURCES
+from csrm_plugin.utils.text import whose_weights
 
 #: In pixels.
 PANEL_WIDTH = 320
@@ -129,7 +130,7 @@ def _chosen_by(run):
     iteration = record.get('iteration')
     context = next((v['context'] for v in run.validations if v['iteration'] == iteration), {})
     split = context.get('split') or 'validation'
-    weights = f", {context['weights']}'s weights" if context.get('weights') else ''
+    weights = f', {whose_weights(context["weights"])}' if context.get('weights') else ''
     return (
         f'Pictures of {split} with the highest, middle and lowest {score}, each over the classes in its mask or '
         f'its prediction, at iteration {number(iteration)}{weights}.'
