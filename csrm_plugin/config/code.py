@@ -24,7 +24,9 @@ _PACKAGE_FOLDER = osp.dirname(osp.dirname(osp.abspath(__file__)))
 #: they read, write, show or report without a part in any number.
 WITHOUT_EFFECT = (
     'csrm_plugin.config',
+    'csrm_plugin.engine.diagnosis',
     'csrm_plugin.engine.hooks.collapse_alarm_hook',
+    'csrm_plugin.engine.training_watch',
     'csrm_plugin.inference.evaluate_labels.printing',
     'csrm_plugin.inference.finished',
     'csrm_plugin.tracking',

@@ -65,3 +65,10 @@ def iou(matrix: np.ndarray) -> np.ndarray:
 def mean_iou(matrix: np.ndarray) -> np.floating | np.ndarray:
     """Mean over the classes that occur, in 0..1, of confusion matrices (..., K, K): (...)."""
     return np.nanmean(iou(matrix), axis=-1)
+
+
+def background_mean_iou(matrix: np.ndarray) -> float:
+    """:func:`mean_iou` of calling every pixel background, on the pixels of a confusion matrix (K, K), in 0..1."""
+    alone = np.zeros_like(matrix)
+    alone[:, 0] = matrix.sum(axis=1)
+    return float(mean_iou(alone))

@@ -29,3 +29,24 @@ def mean_average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
     values = [average_precision(scores[:, c], labels[:, c] > 0) for c in range(scores.shape[1])]
     values = [value for value in values if not np.isnan(value)]
     return float(np.mean(values)) if values else float('nan')
+
+
+def chance_mean_average_precision(labels: np.ndarray) -> float:
+    """What :func:`mean_average_precision` expects of scores that have nothing to do with the labels.
+
+    For a class with m of n pictures that is (H_n + (m - 1) / (n - 1) (n - H_n)) / n with the harmonic number H_n: a
+    little more than m / n, which is what a constant score gets.
+
+    Args:
+        labels (np.ndarray): (n, C).
+
+    Returns:
+        float: In 0..1; NaN if no class occurs.
+    """
+    number, present = len(labels), (labels > 0).sum(axis=0)
+    present = present[present > 0]
+    if not present.size:
+        return float('nan')
+    harmonic = (1 / np.arange(1, number + 1)).sum()
+    others = (present - 1) / max(number - 1, 1)
+    return float(np.mean((harmonic + others * (number - harmonic)) / number))

@@ -11,8 +11,15 @@ from mmseg.structures import SegDataSample
 from prettytable import PrettyTable
 
 from csrm_plugin.evaluation.affinity import affinity_histograms, grid_classes, histogram_auc
-from csrm_plugin.evaluation.confusion import CAM_THRESHOLDS, cam_confusion, confusion_matrix, iou, mean_iou
-from csrm_plugin.evaluation.multi_label import mean_average_precision
+from csrm_plugin.evaluation.confusion import (
+    CAM_THRESHOLDS,
+    background_mean_iou,
+    cam_confusion,
+    confusion_matrix,
+    iou,
+    mean_iou,
+)
+from csrm_plugin.evaluation.multi_label import chance_mean_average_precision, mean_average_precision
 from csrm_plugin.functional import normalize_cam, restrict_probs, threshold_cams
 from csrm_plugin.utils import IGNORE_INDEX, UserError
 from csrm_plugin.utils.pictures import picture_id
@@ -37,6 +44,10 @@ class WSSSMetric(BaseMetric):
       as a CAM is cut at t (how little t matters there is what Figure 2 of CSRM shows); for labels from propagated CAMs
       as well: what they score at threshold t, to be compared with ``cam/mIoU@t``.
     - ``cls/mAP``: mean average precision of the classifier.
+    - What a network that has learnt nothing gets on the same pictures, to judge the others by: ``cls/chance``, the mAP
+      of scores without meaning, and ``seg/background_only`` and ``cam/background_only``, the mIoU of background
+      everywhere. ``seg/foreground`` and ``seg/largest`` (``cam/...`` at the best threshold) are the shares of pixels
+      predicted as objects, and as the most frequent class.
     - ``affinity/AUC``: how often two positions of one class have more affinity than two of different classes: area
       under the ROC curve over all pairs within a picture, see :mod:`csrm_plugin.evaluation.affinity`. Masks only.
 
@@ -163,13 +174,14 @@ class WSSSMetric(BaseMetric):
         for name in ('seg', 'pseudo'):
             if name in total:
                 metrics[f'{name}/mIoU'] = 100 * mean_iou(total[name])
-        if 'seg' in total:
-            # Share of pixels predicted as foreground: 0 is the sign of a collapse.
-            metrics['seg/foreground'] = 100 * total['seg'][:, 1:].sum() / max(total['seg'].sum(), 1)
+        for name in ('cam', 'seg'):
+            if name in total:
+                metrics.update(_signs_of_collapse(name, total[name]))
         scored = [r['cls'] for r in results if 'cls' in r]
         if scored:
             scores, labels = (np.stack(column) for column in zip(*scored))
             metrics['cls/mAP'] = 100 * mean_average_precision(scores, labels)
+            metrics['cls/chance'] = 100 * chance_mean_average_precision(labels)
         metrics = {name: round(float(value), 4) for name, value in metrics.items()}
         for name, matrix in total.items():
             report[name] = {
@@ -227,6 +239,16 @@ def _get(sample, name, part):
     """Part of an entry of a data sample, which the evaluator gives as a dict."""
     entry = sample[name] if isinstance(sample, dict) else getattr(sample, name)
     return entry[part] if isinstance(entry, dict) else getattr(entry, part)
+
+
+def _signs_of_collapse(name, matrix) -> dict:
+    """What tells a prediction from none, in percent, for the confusion matrix of a part."""
+    columns = matrix.sum(axis=0) / max(matrix.sum(), 1)
+    return {
+        f'{name}/foreground': 100 * columns[1:].sum(),
+        f'{name}/largest': 100 * columns.max(),
+        f'{name}/background_only': 100 * background_mean_iou(matrix),
+    }
 
 
 def _picture_scores(result, best) -> dict:

@@ -112,16 +112,25 @@ def _run_notices(run):
     metrics = run.validations[-1]['metrics'] if run.validations else {}
     if metrics.get('seg/foreground') == 0:
         lines.append(f'{run.label}: at the last validation the segmentation is background only.')
+    lines += [_alarm(run, alarm) for alarm in info.get('alarms') or ()]
     lines += _weight_changes(run)
     if not run.validations:
         lines.append(f'{run.label}: no validation was logged.')
     return lines
 
 
+def _alarm(run, alarm):
+    """One line for an alarm that the training raised."""
+    since, last = number(alarm.get('first')), number(alarm.get('last'))
+    holds = {True: f'since iteration {since} and at the end', False: f'at iteration {since}, but not at the end'}
+    when = holds.get(alarm.get('at_end'), f'since iteration {since}, last said at iteration {last}')
+    return f'{run.label}: collapse alarm {when}: {alarm.get("kind")}. {alarm.get("text")}'
+
+
 def _weight_changes(run):
     """Which network the validations measure, if it is not the same one in all."""
     seen = [(str(item['context'].get('weights')), item['iteration']) for item in run.validations if item['context']]
-    last = {weights: iteration for weights, iteration in seen}
+    last = dict(seen)
     if len(last) < 2:
         return []
     parts = [f'{whose_weights(weights)} up to iteration {number(step)}' for weights, step in last.items()]

@@ -1,78 +1,64 @@
 """Say at once when a run has collapsed, and why it probably did."""
 
+import math
+from dataclasses import replace
+
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from csrm_plugin.models.segmentors.wsss_segmentor import STATISTICS
+from csrm_plugin.engine.diagnosis import (
+    Circumstances,
+    circumstances_of,
+    diagnose,
+    diagnose_loss,
+    diagnose_validation,
+)
+from csrm_plugin.engine.training_watch import ClassifierWatch, as_number, labelled_share, not_finite
+from csrm_plugin.models.segmentors.wsss_segmentor import STATISTICS, NonFiniteLossError
 from csrm_plugin.utils import UserError
 from csrm_plugin.utils.models import unwrap
 
 
-def diagnose(
-    statistics: dict, min_covered: float = 0.05, min_foreground: float = 0.01, max_chance: float = 0.95
-) -> dict[str, str]:
-    """Findings about the statistics of a run.
-
-    Args:
-        statistics (dict[str, float]): Shares of pixels in 0..1, as models log them; missing ones are not judged.
-        min_covered (float): Least share of pixels with a certain pseudo label, in 0..1.
-        min_foreground (float): Least share of foreground among pseudo labels and predictions, in 0..1.
-        max_chance (float): Highest contrastive loss in terms of that of equal similarities.
-
-    Returns:
-        dict[str, str]: For each finding its kind and one sentence with the likely cause.
-    """
-    findings = {}
-    covered, labelled = statistics.get('reliable/s'), statistics.get('pseudo/foreground')
-    predicted = statistics.get('student/foreground')
-    if covered is not None and covered < min_covered:
-        findings['labels cover almost nothing'] = (
-            f'{covered:.1%} of the pixels have a certain pseudo label. Likely cause: `model.pseudo_label.fg_threshold` '
-            'is too high, or `model.pseudo_label.bg_threshold` too low, for the CAMs of this network.'
-        )
-    elif labelled is not None and labelled < min_foreground:
-        findings['pseudo labels are background only'] = (
-            f'{labelled:.1%} of the pixels have a foreground pseudo label. Likely cause: '
-            '`model.pseudo_label.fg_threshold` is too high, or the CAMs are not those of a trained classifier '
-            '(`load_from`, or the length of the WarmupHook).'
-        )
-    elif predicted is not None and predicted < min_foreground:
-        although = '' if labelled is None else f' although {labelled:.1%} are labelled so'
-        findings['the segmentation predicts background only'] = (
-            f'{predicted:.1%} of the pixels are predicted as foreground{although}. Likely cause: the mutual losses set '
-            'in before the segmentation has learnt (lengthen the WarmupHook, in iterations), the learning rate is too '
-            'high, or the score of the background where the model has one (`model.test_cfg.threshold`).'
-        )
-    chance = statistics.get('contrast/chance')
-    if chance is not None and chance > max_chance:
-        findings['the representation tells nothing apart'] = (
-            f'The contrastive loss is {chance:.0%} of what equal similarities give. Likely cause: the learning rate of '
-            'the representation branch (`optim_wrapper.paramwise_cfg.custom_keys.representation_head.lr_mult`) or '
-            '`model.loss_m.loss_weight` is too high.'
-        )
-    return findings
-
-
 @HOOKS.register_module()
 class CollapseAlarmHook(Hook):
-    """Warn in the log when labels or predictions collapse; silent otherwise.
+    """Warn when a training learns nothing: classifiers, methods with pseudo labels, networks trained on label maps.
 
-    Judges a moving average, because a single batch may well hold no object. (Losses that are not finite stop the run
-    in the model itself, see :class:`csrm_plugin.models.segmentors.NonFiniteLossError`.)
+    It is silent otherwise. Judged are
+
+    - the statistics that models log (:data:`csrm_plugin.models.segmentors.wsss_segmentor.STATISTICS`): labels that
+      cover nothing, labels and predictions that are background only, a representation that tells nothing apart;
+    - ``loss_c``, where the loss says what a constant prediction of the class frequencies costs;
+    - validations: a classifier at chance, CAMs that show nothing, a segmentation of one class or no better than
+      background, an affinity at chance.
+
+    Moving averages are judged, because a single batch may well hold no object. Each kind of finding is one line of the
+    log, repeated while it lasts. At the end of the training everything is judged once more, unless that was shorter
+    than the window. :attr:`alarms` is what the record of the run keeps; backends with a summary get their kinds.
+
+    Losses that are not finite stop the run: those of our models before the weights are touched
+    (:class:`csrm_plugin.models.segmentors.NonFiniteLossError`), those of the host's networks here, if the weights are
+    no longer finite either.
+
+    Where a run has several of these hooks, the last one registered counts: one among ``custom_hooks`` takes the place
+    of that of ``default_hooks``.
 
     Args:
         grace_iters (int): Iterations at the start of the training in which nothing is said: a fresh segmentation
-            branch does predict background.
+            branch does predict background. For the classification loss they count from where the learning rate last
+            rose.
         window (int): Length of the moving average, in iterations.
         repeat_iters (int): A finding that lasts is repeated after so many iterations.
         min_covered (float), min_foreground (float), max_chance (float): See :func:`diagnose`.
+        max_loss (float): Highest classification loss in terms of that of a constant prediction.
 
     Attributes:
         findings (dict[str, int]): Iteration at which each kind of finding was last reported.
+        alarms (list[dict]): For each kind ``kind``, ``text``, ``first`` and ``last`` (iterations, from 1), and
+            ``at_end``: whether it held at the end of the training, None before that.
     """
 
-    priority = 'LOW'
+    priority = 'BELOW_NORMAL'  # after the logger, before the record
 
     def __init__(
         self,
@@ -82,16 +68,28 @@ class CollapseAlarmHook(Hook):
         min_covered: float = 0.05,
         min_foreground: float = 0.01,
         max_chance: float = 0.95,
+        max_loss: float = 0.95,
     ) -> None:
         if min(window, repeat_iters) < 1:
             raise UserError('`window` and `repeat_iters` of the CollapseAlarmHook must be at least 1.')
         self.grace_iters, self.window, self.repeat_iters = grace_iters, window, repeat_iters
         self.limits = dict(min_covered=min_covered, min_foreground=min_foreground, max_chance=max_chance)
+        self.max_loss = max_loss
         self.findings: dict[str, int] = {}
+        self.alarms: list[dict] = []
         self._means: dict[str, float] = {}
+        self._classifier = ClassifierWatch(window)
+        self._known = Circumstances()
+        self._labelled: list[float] = []
+        self._metrics: dict[str, float] = {}
+        self._seen = 0  # iterations of this start of the run
+        self._rate, self._steady = 0.0, 0  # the last learning rate, and iterations since it rose
 
     def before_train(self, runner: Runner) -> None:
-        """Warn if a run of a model that builds on a trained classifier starts without one."""
+        """Look at what is known of the run; warn if a model that builds on a trained classifier starts without one."""
+        if not self._counts(runner):
+            return
+        self._known = circumstances_of(runner)
         if not getattr(unwrap(runner.model), 'starts_from_classifier', False):
             return
         if not runner.cfg.get('load_from') and not runner.cfg.get('resume'):
@@ -104,21 +102,105 @@ class CollapseAlarmHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
     ) -> None:
         """Update the averages and report what they show."""
+        if not self._counts(runner):
+            return
+        outputs = outputs or {}
+        self._stop_if_broken(runner, outputs)
         for name in STATISTICS:
-            if outputs and name in outputs:
-                value = float(outputs[name])
+            if name in outputs:
+                value = as_number(outputs[name])
                 self._means[name] = self._means.get(name, value) + (value - self._means.get(name, value)) / self.window
+        if 'loss_c' in outputs:
+            self._classifier.update(as_number(outputs['loss_c']), data_batch)
+        if len(self._labelled) < self.window:
+            share = labelled_share(data_batch)
+            self._labelled += [] if share is None else [share]
+        self._watch_rate(runner)
         if runner.iter + 1 >= self.grace_iters:
             self._report(runner, diagnose(self._means, **self.limits))
+        if self._steady >= self.grace_iters:
+            self._report(runner, self._judge_loss(runner))
+        else:
+            self._judge_loss(runner)  # the lowest loss counts from the start
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Judge the share of foreground in the validation predictions."""
-        foreground = (metrics or {}).get('seg/foreground')
-        if foreground is not None and runner.iter >= self.grace_iters:
-            self._report(runner, diagnose({'student/foreground': foreground / 100}, **self.limits))
+        """Judge the scores of a validation."""
+        self._metrics = dict(metrics or {})
+        if runner.iter >= self.grace_iters and self._counts(runner):
+            self._report(runner, self._judge_validation())
 
-    def _report(self, runner: Runner, findings: dict[str, str]) -> None:
+    def after_train(self, runner: Runner) -> None:
+        """Judge everything once more, and say which findings hold at the end."""
+        if not self._counts(runner) or self._seen < self.window:  # less is no training
+            return
+        found = diagnose(self._means, **self.limits) | self._judge_loss(runner) | self._judge_validation()
+        self._report(runner, found, at_end=True)
+        for alarm in self.alarms:
+            alarm['at_end'] = alarm['kind'] in found
+
+    def _counts(self, runner) -> bool:
+        """Whether this hook is the one of its kind that speaks."""
+        hooks = [hook for hook in getattr(runner, 'hooks', ()) if isinstance(hook, CollapseAlarmHook)]
+        return not hooks or hooks[-1] is self
+
+    def _watch_rate(self, runner) -> None:
+        groups = getattr(getattr(runner, 'optim_wrapper', None), 'param_groups', None)
+        rate = groups[0]['lr'] if groups else 0.0
+        self._steady = 0 if rate > self._rate > 0 else self._steady + 1
+        self._rate, self._seen = rate, self._seen + 1
+
+    def _judge_loss(self, runner) -> dict[str, str]:
+        """Findings about the classification loss; none where nobody says what chance is."""
+        watch = self._classifier
+        loss_c = getattr(unwrap(getattr(runner, 'model', None)), 'loss_c', None)
+        if watch.frequencies is None or not hasattr(loss_c, 'chance'):
+            return {}
+        chance = loss_c.chance(watch.frequencies)
+        ratio = watch.loss / chance if chance > 0 else math.inf
+        watch.note_ratio(ratio)
+        self._known = replace(self._known, loss_ratio=ratio, best_ratio=watch.best_ratio)
+        return diagnose_loss(watch.loss, chance, self._known, self.max_loss)
+
+    def _judge_validation(self) -> dict[str, str]:
+        labelled = sum(self._labelled) / len(self._labelled) if self._labelled else None
+        known = replace(self._known, labelled=labelled)
+        return diagnose_validation(self._metrics, known, self.limits['min_foreground'])
+
+    def _stop_if_broken(self, runner, outputs) -> None:
+        """Stop a run of which a NaN or infinite loss has spoilt the weights; warn of one that has not."""
+        names = not_finite({name: value for name, value in outputs.items() if 'loss' in name})
+        if not names:
+            return
+        terms = ', '.join(name for name in names if name != 'loss') or 'loss'
+        if all(bool(value.isfinite().all()) for value in unwrap(runner.model).parameters()):
+            text = f'{terms}; the weights are whole. Likely cause: half precision, or a broken picture in this batch.'
+            self._report(runner, {'the loss is not finite': text})
+            return
+        raise NonFiniteLossError(
+            f'The loss is not finite ({terms}), and by now neither are the weights; the run stops at iteration '
+            f'{runner.iter + 1}. Likely causes: a learning rate (`optim_wrapper.optimizer.lr`) that is too high, half '
+            'precision, or a broken picture. The last checkpoint is intact.'
+        )
+
+    def _report(self, runner, findings: dict[str, str], at_end: bool = False) -> None:
         for kind, sentence in findings.items():
-            if runner.iter - self.findings.get(kind, -self.repeat_iters) >= self.repeat_iters:
-                self.findings[kind] = runner.iter
-                runner.logger.warning(f'COLLAPSE ALARM, iteration {runner.iter + 1}: {kind}. {sentence}')
+            due = runner.iter - self.findings.get(kind, -self.repeat_iters) >= self.repeat_iters
+            if not due and not at_end:
+                continue
+            self.findings[kind] = runner.iter
+            when = 'end of the training' if at_end else f'iteration {runner.iter + 1}'
+            runner.logger.warning(f'COLLAPSE ALARM, {when}: {kind}. {sentence}')
+            iteration = runner.iter + (not at_end)
+            alarm = next((alarm for alarm in self.alarms if alarm['kind'] == kind), None)
+            if alarm is None:
+                self.alarms.append(alarm := dict(kind=kind, first=iteration, at_end=None))
+            alarm.update(text=sentence, last=iteration)
+            self._tell_backends(runner)
+
+    def _tell_backends(self, runner) -> None:
+        """Put the kinds of all alarms into the summary of the backends that have one."""
+        text = '; '.join(f'{alarm["kind"]} (iteration {alarm["first"]})' for alarm in self.alarms)
+        visualizer = getattr(runner, 'visualizer', None)
+        for backend in getattr(visualizer, '_vis_backends', {}).values():
+            if hasattr(backend, 'add_summary'):
+                backend.add_summary({'alarms': text})

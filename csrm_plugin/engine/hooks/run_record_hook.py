@@ -34,11 +34,11 @@ _PROJECT = osp.dirname(osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)
 class RunRecordHook(Hook):
     """Write ``record/`` in the work directory: ``run.json``, and ``validation_<iteration>.json`` for each validation.
 
-    ``run.json`` tells status, settings, seed, versions, git revision, what the run starts from, what it cost and its
-    best scores; it is written at the start, at each validation and at the end, and goes on after a resume. A
-    validation's file has the metrics, the IoU of each class, the scores of each picture, and what they stand on. A run
-    that starts anew in the same folder sets aside what the one before left there: its record becomes
-    ``record.set_aside_<time>``, and its checkpoints are renamed alike.
+    ``run.json`` tells status, settings, seed, versions, git revision, what the run starts from, what it cost, its best
+    scores and the alarms that it raised; it is written at the start, at each validation and at the end, and goes on
+    after a resume. A validation's file has the metrics, the IoU of each class, the scores of each picture, and what
+    they stand on. A run that starts anew in the same folder sets aside what the one before left there: its record
+    becomes ``record.set_aside_<time>``, and its checkpoints are renamed alike.
 
     Backends of the visualizer that can (see :class:`csrm_plugin.tracking.WSSSWandbBackend`) also get the scores under
     their full names, as a summary, and the threshold curves: of the CAMs, and of the pseudo labels where these are cut
@@ -58,6 +58,7 @@ class RunRecordHook(Hook):
         self._val_seconds = self._train_seconds = 0.0
         self._last: float | None = None  # when the iteration before this one ended, if nothing else came between
         self._run: dict = {}
+        self._alarms: list[dict] = []  # of the parts before a resume
 
     def before_train(self, runner: Runner) -> None:
         """Begin a record, or go on with that of the run that is resumed."""
@@ -74,6 +75,7 @@ class RunRecordHook(Hook):
         os.makedirs(folder, exist_ok=True)
         _drop_later_validations(folder, runner.iter)
         self._before = before.get('cost') or {}
+        self._alarms = [alarm for alarm in before.get('alarms') or () if alarm['first'] <= runner.iter]
         self._run = {
             **describe_run(runner),
             'started': before.get('started') or _now(),
@@ -147,6 +149,7 @@ class RunRecordHook(Hook):
 
     def _write(self, runner: Runner) -> None:
         self._run['iteration'] = runner.iter
+        self._run['alarms'] = merge_alarms(self._alarms, runner)
         self._run['cost'] = self._cost(runner)
         write_json(record.record_path(runner.work_dir, record.RUN_FILE), self._run)
 
@@ -213,6 +216,21 @@ def describe_run(runner: Runner) -> dict:
         'versions': provenance.versions(),
         'git': provenance.git_revision(),
     }
+
+
+def merge_alarms(before: list[dict], runner: Runner) -> list[dict]:
+    """What has been found wrong with a run, as :class:`csrm_plugin.engine.hooks.CollapseAlarmHook` keeps it.
+
+    Args:
+        before (list[dict]): Of the part of the run before a resume.
+        runner (mmengine.runner.Runner): Whose hooks tell the rest.
+    """
+    found = {alarm['kind']: alarm for alarm in before}
+    for hook in getattr(runner, 'hooks', ()):
+        for alarm in getattr(hook, 'alarms', ()):
+            first = min(found.get(alarm['kind'], alarm)['first'], alarm['first'])
+            found[alarm['kind']] = {**alarm, 'first': first}
+    return list(found.values())
 
 
 def validation_report(runner: Runner, metrics: dict) -> dict:

@@ -97,6 +97,7 @@ class OptionalPretrained:
             state_dict = unwrap_state_dict(self._read())
             report, complete = self._copy(module, self._select(state_dict, module))
         except _Unavailable as reason:
+            module.starts_from_scratch = True  # a likely cause, should it learn nothing
             print_log(
                 f'{type(module).__name__} starts from scratch, with random weights: {reason}. Set {self.setting} to '
                 'a checkpoint with pretrained weights. (`load_from` and `--resume`, if given, come after this.)',

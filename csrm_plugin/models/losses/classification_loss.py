@@ -1,5 +1,6 @@
 """Multi-label classification loss."""
 
+import torch
 import torch.nn.functional as F
 from mmseg.registry import MODELS
 from torch import Tensor, nn
@@ -28,3 +29,15 @@ class MultiLabelSoftMarginLoss(nn.Module):
         """Scalar loss of logits (B, C), float, and labels (B, C), 0/1."""
         labels = labels.to(logits) * (1 - self.label_smoothing) + self.label_smoothing / 2
         return self.loss_weight * F.multilabel_soft_margin_loss(logits, labels)
+
+    def chance(self, frequencies: Tensor) -> float:
+        """Loss of the best constant prediction: that of a classifier which has learnt how often classes occur, no more.
+
+        Args:
+            frequencies (Tensor): (C,), float, in 0..1: share of the pictures that have each class.
+
+        Returns:
+            float: The entropy of the labels after smoothing, in nats, mean over the classes, times ``loss_weight``.
+        """
+        smooth = frequencies.double() * (1 - self.label_smoothing) + self.label_smoothing / 2
+        return self.loss_weight * float((torch.special.entr(smooth) + torch.special.entr(1 - smooth)).mean())

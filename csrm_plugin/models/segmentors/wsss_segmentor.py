@@ -37,7 +37,8 @@ class WSSSSegmentor(BaseSegmentor):
     ``predict`` where it predicts more than CAMs. Everything else has a default here:
 
     - *Training*: ``loss`` returns scalars whose names hold ``loss`` for what is added up, and other names for what is
-      logged only, among them those of :data:`STATISTICS` where they apply. Hooks set ``warmup_factor`` (0 during the
+      logged only, among them those of :data:`STATISTICS` where they apply. ``loss_c`` is the classification loss; a
+      module ``loss_c`` with ``chance`` says what knowing nothing costs. Hooks set ``warmup_factor`` (0 during the
       warm-up, then 1) and ``warmup_iters`` where a model has them, and call ``update_teacher`` where it has one.
     - *Pseudo labels*: a model that learns from some sets ``labeler``, which makes, names and draws them.
     - *Drawing*: :meth:`training_view`, :attr:`training_note`, :meth:`training_labels`.

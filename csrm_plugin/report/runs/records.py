@@ -10,7 +10,7 @@ from csrm_plugin.utils import UserError
 #: What parts of a record must be, where they are there: key to types, for each kind of file.
 _RUN_TYPES = {
     **dict.fromkeys(('settings', 'sources', 'cost', 'versions', 'git'), dict),
-    **dict.fromkeys(('classes', 'palette', 'log_dirs'), list),
+    **dict.fromkeys(('classes', 'palette', 'log_dirs', 'alarms'), list),
     **dict.fromkeys(('config', 'name', 'status', 'load_from', 'checkpoint'), str),
 }
 _VALIDATION_TYPES = {'parts': dict, 'context': dict}

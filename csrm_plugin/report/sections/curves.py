@@ -36,6 +36,8 @@ OTHER = ('Other values', 'Whatever else the run logged.')
 #: Keys that count, and so are no curves.
 _COUNTERS = {'step', 'iter', 'epoch', 'eta'}
 _VAL_SPEED = {'time', 'data_time'}
+#: What the alarm judges scores by: as good as constant, or seen in others.
+_FOR_THE_ALARM = ('/chance', '/largest', '/background_only')
 
 _MEANINGS = {
     'loss': 'Sum of all losses',
@@ -43,6 +45,7 @@ _MEANINGS = {
     'alpha': 'Share of pixels dropped as unreliable',
     'cam/threshold': 'Best threshold of the CAMs, chosen with the masks',
     'seg/foreground': 'Pixels that the segmentation calls objects, in percent',
+    'cam/foreground': 'Pixels that the CAMs call objects at their best threshold, in percent',
     'time': 'Seconds per iteration',
     'data_time': 'of which seconds waiting for data',
     'bank/age': 'Age of the entries, in iterations',
@@ -188,6 +191,7 @@ def _validation_charts(ids, runs):
         for _, metrics in items
         for key, value in metrics.items()
         if key not in _COUNTERS | _VAL_SPEED and '@' not in key and is_number(value)
+        if not key.endswith(_FOR_THE_ALARM)
     )
     scores = set().union(*(scores_of(metrics) for _, items in lines for _, metrics in items)) if known else set()
     charts = []

@@ -12,7 +12,6 @@ custom_hooks = [
     dict(type='ScheduleHook', attribute='alpha', end=0.0),
     dict(type='ScheduleHook', attribute='sigma_s2c', end=1.0),
     dict(type='MeanTeacherHook'),
-    dict(type='CollapseAlarmHook'),
 ]
 val_evaluator = dict(type='WSSSMetric')
 test_evaluator = val_evaluator
