@@ -1,9 +1,11 @@
+import itertools
 import math
 
 import numpy as np
 import pytest
 
 from csrm_plugin.evaluation import average_precision, mean_average_precision
+from csrm_plugin.evaluation.multi_label import chance_mean_average_precision
 
 
 def ap(scores, labels):
@@ -43,3 +45,16 @@ def test_equals_slow_loop():
         total += (risen - recall) * sum(chosen) / len(chosen)
         recall = risen
     assert average_precision(scores, labels) == pytest.approx(total)
+
+
+def test_chance_is_the_mean_over_all_orders():
+    """Every ranking of the pictures is as likely as any other."""
+    labels = np.array([[1, 1, 0, 0], [0, 1, 0, 1], [1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1]])
+    orders = list(itertools.permutations(range(len(labels))))
+    expected = np.mean([ap(order, labels[:, c]) for c in (0, 1, 3) for order in orders])
+    assert chance_mean_average_precision(labels) == pytest.approx(expected)
+    assert chance_mean_average_precision(labels) > labels[:, [0, 1, 3]].mean(), 'more than a constant gets'
+    assert math.isnan(chance_mean_average_precision(np.zeros((3, 2)))) and math.isnan(
+        chance_mean_average_precision(np.zeros((0, 2)))
+    )
+    assert chance_mean_average_precision(np.ones((1, 2))) == 1

@@ -95,6 +95,16 @@ def test_seg_with_a_class_that_does_not_occur_equals_the_hosts_metric():
     assert scores['seg/mIoU'] == pytest.approx(evaluate(metric, [sample])['mIoU'], abs=0.006)
     assert scores['seg/mIoU'] == pytest.approx(100 * (8 / 12 + 4 / 8) / 2, abs=1e-3)
     assert scores['seg/foreground'] == 25
+    assert scores['seg/largest'] == 75
+    assert scores['seg/background_only'] == pytest.approx(100 * (8 / 16 + 0) / 2), 'of 16 pixels 8 are background'
+
+
+def test_shares_of_a_cam_are_those_at_its_best_threshold():
+    truth, cam = torch.tensor([[0, 0, 1, 1]]), torch.tensor([[[0.0, 0.0, 1.0, 0.7]], [[9.0] * 4], [[9.0] * 4]])
+    scores = evaluate(make_metric(), [make_sample(truth, [1, 0, 0], cam)])
+    assert (scores['cam/mIoU'], scores['cam/foreground'], scores['cam/largest']) == (100, 50, 50)
+    empty = evaluate(make_metric(), [make_sample(truth, [1, 0, 0], -cam)])
+    assert empty['cam/mIoU'] == empty['cam/background_only'] == 25 and empty['cam/foreground'] == 0
 
 
 def test_cam_is_the_best_of_the_thresholds():
@@ -189,7 +199,8 @@ def test_map_worked_by_hand():
         make_sample(labels=[1, 0, 0], scores=[0.9, 0.2, 0.3]),
         make_sample(labels=[0, 1, 0], scores=[0.95, 0.8, 0.3]),
     ]
-    assert evaluate(make_metric(), samples) == {'cls/mAP': 75.0}
+    # Of two pictures one is in front by chance half of the time: (1 + 1/2) / 2.
+    assert evaluate(make_metric(), samples) == {'cls/mAP': 75.0, 'cls/chance': 75.0}
 
 
 def test_pictures_without_masks_count_for_the_classifier_only():
@@ -198,7 +209,8 @@ def test_pictures_without_masks_count_for_the_classifier_only():
     blind = make_samples(2, truth=None, scores=[0.5, 0.5, 0.5])
     metric = make_metric()
     scores = evaluate(metric, [*samples, *blind])
-    assert {k: v for k, v in scores.items() if k != 'cls/mAP'} == {k: v for k, v in expected.items() if k != 'cls/mAP'}
+    of_pixels = [{k: v for k, v in found.items() if not k.startswith('cls/')} for found in (scores, expected)]
+    assert of_pixels[0] == of_pixels[1]
     assert scores['cls/mAP'] != expected['cls/mAP']
     assert metric.report['context']['pictures'] == 6 and metric.report['context']['pictures_with_masks'] == 4
 

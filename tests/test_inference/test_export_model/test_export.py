@@ -92,6 +92,17 @@ def test_student_is_another_network_and_the_config_may_ask_for_it(csrm, picture,
     assert (student - teacher).abs().max() > 0.01
 
 
+def test_a_teacher_that_has_not_learnt_is_not_exported(csrm, tmp_path):
+    content = torch.load(csrm[1], weights_only=True)
+    content['state_dict']['teacher_frozen'] = torch.tensor(1)
+    torch.save(content, tmp_path / 'early.pth')
+    early = csrm[0], str(tmp_path / 'early.pth')
+    for asked in ({}, {'network': 'teacher'}):
+        with pytest.raises(UserError, match=r'early\.pth` is of a warm-up.*`--network student`'):
+            export_model(*early, tmp_path / 'out', **asked)
+    assert export_model(*early, tmp_path / 'out', network='student')['network'] == 'student'
+
+
 def test_an_output_that_differs_leaves_nothing_behind(csrm, tmp_path, monkeypatch):
     write_plain = export.write_plain
 

@@ -155,3 +155,17 @@ def test_a_class_that_says_nothing_is_left_as_it_is(cfg_of):
     settings = cfg_of('cam_demo').model
     assert prediction_settings(settings).to_dict() == without_initialisation(settings)
     assert prediction_settings(dict(type='NobodyKnowsIt', init_cfg=1)).to_dict() == dict(type='NobodyKnowsIt')
+
+
+def test_a_frozen_teacher_gives_way_to_the_student_which_is_said(cfg_of, changed, logged):
+    path = changed('csrm_demo', lambda state: state | {'teacher_frozen': torch.tensor(1)})
+    model = load_model(cfg_of('csrm_demo'), path)
+    assert model.predicting == 'student'
+    assert any('the student predicts, for the teacher is frozen in the warm-up' in text for text in logged)
+
+
+def test_checkpoints_from_before_that_was_noted_are_complete(cfg_of, changed, logged):
+    def older(state):
+        return {name: value for name, value in state.items() if name != 'teacher_frozen'}
+
+    assert load_model(cfg_of('csrm_demo'), changed('csrm_demo', older)).predicting == 'teacher' and not logged

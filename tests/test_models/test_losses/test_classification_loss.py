@@ -39,3 +39,22 @@ def test_extreme_logits():
 def test_smoothing_out_of_range(smoothing):
     with pytest.raises(ValueError, match='`label_smoothing`'):
         MultiLabelSoftMarginLoss(label_smoothing=smoothing)
+
+
+@pytest.mark.parametrize('smoothing', [0.0, 0.1])
+def test_chance_is_what_the_best_constant_logits_cost(smoothing):
+    labels = (torch.rand(200, 3) < torch.tensor([0.1, 0.5, 0.0])).float()
+    loss = MultiLabelSoftMarginLoss(label_smoothing=smoothing, loss_weight=2)
+    logits = torch.zeros(3, requires_grad=True)
+    optimizer = torch.optim.LBFGS([logits], max_iter=200)
+
+    def step():
+        optimizer.zero_grad()
+        value = loss(logits.expand(200, 3), labels)
+        value.backward()
+        return value
+
+    optimizer.step(step)
+    found = loss(logits.expand(200, 3), labels).item()
+    assert loss.chance(labels.mean(dim=0)) == pytest.approx(found, abs=1e-3)
+    assert loss.chance(torch.zeros(3)) == pytest.approx(2 * 0.0 if not smoothing else 2 * 0.1985, abs=1e-4)

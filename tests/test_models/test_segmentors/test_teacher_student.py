@@ -133,3 +133,38 @@ def test_inside_another_module(build, log):
     wrapper.load_state_dict(state | {'rest.weight': torch.ones(1, 1), 'rest.bias': torch.ones(1)})
     assert wrapper.inner.student.cam_head.conv.weight.equal(plain.cam_head.conv.weight)
     assert wrapper.rest.weight.item() == 1 and len(log) == 1
+
+
+def test_a_teacher_that_stands_still_does_not_predict(build, make_batch):
+    model = build('CSRM').eval()
+    disturb(model.student)
+    assert (model.predicting, model.weights_note, model.predictor) == ('teacher', '', model.teacher)
+    model.update_teacher(1)
+    assert model.predicting == 'student' and model.predictor is model.cam_network is model.student
+    assert model.weights_note == 'the teacher is frozen in the warm-up'
+    shown = model.test_step(make_batch((32, 32)))[0].cam_logits.data
+    model.update_teacher(0.5)
+    assert (model.predicting, model.weights_note, model.predictor) == ('teacher', '', model.teacher)
+    assert not model.test_step(make_batch((32, 32)))[0].cam_logits.data.equal(shown)
+    asked = build('CSRM', test_cfg=dict(network='student'))
+    asked.update_teacher(1)
+    assert (asked.predicting, asked.weights_note) == ('student', ''), 'as asked for'
+
+
+@pytest.mark.parametrize('decay', [1, 0.5])
+def test_a_checkpoint_says_whether_the_teacher_stood_still(build, decay, log):
+    model, other = build('CSRM'), build('CSRM')
+    model.update_teacher(decay)
+    other.update_teacher(1.5 - decay)
+    other.load_state_dict(model.state_dict(), strict=True)
+    assert other.predicting == {1: 'student', 0.5: 'teacher'}[decay]
+
+
+def test_checkpoints_that_do_not_say_have_a_teacher_that_learnt(build, log):
+    model = build('CSRM')
+    state = {name: value for name, value in model.state_dict().items() if name != 'teacher_frozen'}
+    for given in (state, build('CAMClassifier').state_dict()):
+        model.update_teacher(1)
+        model.load_state_dict(dict(given), strict=True)
+        assert model.predicting == 'teacher'
+    assert 'In the checkpoint only: none' in log[0]
