@@ -1,6 +1,7 @@
 """What a training shows beside the statistics of its model: how the classification loss stands, what its labels say."""
 
 import math
+from collections import deque
 from collections.abc import Mapping
 
 import torch
@@ -10,25 +11,25 @@ from csrm_plugin.utils import IGNORE_INDEX
 
 
 class ClassifierWatch:
-    """Running means of the classification loss and of the labels that it learns from.
+    """Means of the classification loss, over the last iterations, and of the labels that it learns from, over all.
 
     Args:
-        window (int): Length of the moving average of the loss, in iterations.
+        window (int): How many iterations the last ones are.
 
     Attributes:
-        loss (float | None): Moving average; None before the first iteration.
-        iterations (int): Iterations seen.
-        best_ratio (float | None): The lowest that the moving average has been in terms of chance, once the window was
-            full.
+        best_ratio (float | None): The lowest that the loss has been in terms of chance, once the window was full.
     """
 
     def __init__(self, window: int) -> None:
-        self.window = window
-        self.loss: float | None = None
-        self.iterations = 0
         self.best_ratio: float | None = None
+        self._losses: deque[float] = deque(maxlen=window)
         self._positives: Tensor | None = None
         self._pictures = 0
+
+    @property
+    def loss(self) -> float | None:
+        """Mean over the last iterations; None before the first one."""
+        return sum(self._losses) / len(self._losses) if self._losses else None
 
     @property
     def frequencies(self) -> Tensor | None:
@@ -44,8 +45,7 @@ class ClassifierWatch:
         """
         if not math.isfinite(loss):
             return
-        self.loss = loss if self.loss is None else self.loss + (loss - self.loss) / self.window
-        self.iterations += 1
+        self._losses.append(loss)
         for sample in _samples(data_batch):
             if 'gt_image_labels' in sample:
                 labels = sample.gt_image_labels.multi_hot.detach().cpu().double()
@@ -54,7 +54,7 @@ class ClassifierWatch:
 
     def note_ratio(self, ratio: float) -> None:
         """Remember the lowest ratio of loss and chance."""
-        if self.iterations >= self.window:
+        if len(self._losses) == self._losses.maxlen:
             self.best_ratio = ratio if self.best_ratio is None else min(self.best_ratio, ratio)
 
 

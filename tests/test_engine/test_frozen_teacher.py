@@ -53,9 +53,11 @@ def test_validations_say_whose_weights_they_measure(trained):
     )
 
 
-def test_a_checkpoint_of_the_warmup_is_tested_as_it_was_validated(trained, tmp_path, logged):
+def test_a_checkpoint_of_the_warmup_is_tested_as_it_was_validated(trained, tmp_path):
     found, wanted = scores(trained, 1, tmp_path), read_run(trained[1]).validations[0]['metrics']
-    assert found['context']['weights'] == STUDENT and f'Whose weights: {STUDENT}.' in logged
+    assert found['context']['weights'] == STUDENT
+    (log,) = (tmp_path / 'work').rglob('*.log')
+    assert f'Whose weights: {STUDENT}.' in log.read_text()
     assert {key: found[key] for key in wanted} == wanted
     student = scores(trained, 1, tmp_path, **{'model.test_cfg.network': 'student'})
     assert student['context']['weights'] == 'student' and student['cam/mIoU'] == found['cam/mIoU']

@@ -33,8 +33,9 @@ class CollapseAlarmHook(Hook):
       background, an affinity at chance.
 
     Moving averages are judged, because a single batch may well hold no object. Each kind of finding is one line of the
-    log, repeated while it lasts. At the end of the training everything is judged once more, unless that was shorter
-    than the window. :attr:`alarms` is what the record of the run keeps; backends with a summary get their kinds.
+    log, repeated while it lasts. At the end everything is judged once more; the classification loss and the last
+    validation even in a training shorter than the grace, if it was longer than the window. :attr:`alarms` is what the
+    record of the run keeps; backends with a summary get their kinds.
 
     Losses that are not finite stop the run: those of our models before the weights are touched
     (:class:`csrm_plugin.models.segmentors.NonFiniteLossError`), those of the host's networks here, if the weights are
@@ -47,7 +48,7 @@ class CollapseAlarmHook(Hook):
         grace_iters (int): Iterations at the start of the training in which nothing is said: a fresh segmentation
             branch does predict background. For the classification loss they count from where the learning rate last
             rose.
-        window (int): Length of the moving average, in iterations.
+        window (int): Length of the moving averages, in iterations.
         repeat_iters (int): A finding that lasts is repeated after so many iterations.
         min_covered (float), min_foreground (float), max_chance (float): See :func:`diagnose`.
         max_loss (float): Highest classification loss in terms of that of a constant prediction.
@@ -133,7 +134,9 @@ class CollapseAlarmHook(Hook):
         """Judge everything once more, and say which findings hold at the end."""
         if not self._counts(runner) or self._seen < self.window:  # less is no training
             return
-        found = diagnose(self._means, **self.limits) | self._judge_loss(runner) | self._judge_validation()
+        found = self._judge_loss(runner) | self._judge_validation()
+        if runner.iter >= self.grace_iters:
+            found = diagnose(self._means, **self.limits) | found
         self._report(runner, found, at_end=True)
         for alarm in self.alarms:
             alarm['at_end'] = alarm['kind'] in found
