@@ -127,6 +127,8 @@ def test_promised_keys_exist(config):
     assert config.custom_imports.allow_failed_imports is False
     assert config.randomness == dict(seed=0, deterministic=False, diff_rank_seed=True)
     assert config.load_from is None and config.resume is False
+    assert config.default_hooks.alarm == dict(type='CollapseAlarmHook'), 'no kind of training learns nothing unnoticed'
+    assert not any(hook.type == 'CollapseAlarmHook' for hook in config.get('custom_hooks', ()))
     if config.train_cfg.type == 'IterBasedTrainLoop':
         assert config.train_cfg.max_iters > 0
         assert config.train_dataloader.sampler.type == 'InfiniteSampler'

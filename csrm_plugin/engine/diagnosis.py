@@ -75,10 +75,10 @@ def _is_random(backbone, settings) -> bool:
 
 def likely_cause(known: Circumstances) -> str:
     """One sentence: why a network learns nothing, the most likely cause first, each with its mend."""
-    rate = '`optim_wrapper.optimizer.lr`' + (f', {known.lr:g},' if isinstance(known.lr, (int, float)) else '')
-    causes = [f'the learning rate ({rate.rstrip(",")}) is too high for this backbone and data; try a tenth of it']
+    rate = f'`optim_wrapper.optimizer.lr` is {known.lr:g}' if known.lr is not None else '`optim_wrapper.optimizer.lr`'
+    causes = [f'the learning rate is too high for this backbone and data ({rate}; try a tenth of it)']
     if known.from_scratch:
-        text = 'the backbone starts from random weights; name pretrained ones (`model.backbone.init_cfg`)'
+        text = 'the backbone starts from random weights and is slow (name pretrained ones: `model.backbone.init_cfg`)'
         # What had learnt already was not held up by its start.
         causes.insert(1 if (known.best_ratio or 1) < LEARNT else 0, text)
     if known.norm_pictures is not None and known.norm_pictures < FEW_PICTURES:
@@ -86,7 +86,7 @@ def likely_cause(known: Circumstances) -> str:
             f'BatchNorm takes its statistics from {known.norm_pictures} pictures (`train_dataloader.batch_size`, or '
             '`model.backbone.norm_eval=True`)'
         )
-    return f'Likely cause: {"; or ".join(causes)}.'
+    return f'Likely cause: {", or ".join(causes)}.'
 
 
 def diagnose(

@@ -40,7 +40,8 @@ def test_validations(changes, finding, part):
     found = diagnose_validation(CLASSIFIER | SEGMENTATION | changes, KNOWN)
     assert list(found) == [finding] and part in found[finding]
     if finding != 'the affinity tells nothing apart':
-        assert 'Likely cause: the learning rate (`optim_wrapper.optimizer.lr`, 0.01) is too high' in found[finding]
+        assert 'Likely cause: the learning rate is too high for this backbone' in found[finding]
+        assert '(`optim_wrapper.optimizer.lr` is 0.01; try a tenth of it)' in found[finding]
 
 
 @pytest.mark.parametrize('metrics', [CLASSIFIER, SEGMENTATION, CLASSIFIER | SEGMENTATION | {'affinity/AUC': 70.0}, {}])
@@ -82,7 +83,7 @@ def test_causes_in_order():
     assert likely_cause(replace(random, best_ratio=0.4)).startswith('Likely cause: the learning rate')
     assert 'from 2 pictures' in likely_cause(replace(KNOWN, norm_pictures=2))
     assert 'BatchNorm' not in likely_cause(replace(KNOWN, norm_pictures=16))
-    assert '(`optim_wrapper.optimizer.lr`) is' in likely_cause(Circumstances())
+    assert '(`optim_wrapper.optimizer.lr`; try' in likely_cause(Circumstances())
 
 
 def runner(backbone=None, settings=None, **cfg):

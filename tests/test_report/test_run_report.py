@@ -82,6 +82,38 @@ def test_what_must_be_noted(tmp_path, build, read_page):
         assert part in text, part
 
 
+def test_alarms_of_the_training_are_noted(tmp_path, build, read_page):
+    folder = build['run'](tmp_path / 'work')
+    path = folder / 'record' / 'run.json'
+    found = json.loads(path.read_text())
+    alarms = [('a', True), ('b', False), ('c', None)]
+    found['alarms'] = [
+        dict(kind=f'kind {name}', text='Likely cause: `x.lr`.', first=1200, last=1700, at_end=end)
+        for name, end in alarms
+    ]
+    path.write_text(json.dumps(found))
+    text = ' '.join(read_page(write_report(folder)).text.split())
+    for part in (
+        'work: collapse alarm since iteration 1 200 and at the end: kind a. Likely cause: x.lr.',
+        'work: collapse alarm at iteration 1 200, but not at the end: kind b.',
+        'work: collapse alarm since iteration 1 200, last said at iteration 1 700: kind c.',
+    ):
+        assert part in text, part
+
+
+def test_a_change_of_the_network_that_is_validated_is_noted(tmp_path, build, read_page):
+    folder = build['run'](tmp_path / 'work')
+    assert 'not all validations' not in read_page(write_report(folder)).text
+    first = min((folder / 'record').glob('validation_*.json'))
+    found = json.loads(first.read_text())
+    found['context']['weights'] = 'student (the teacher is frozen in the warm-up)'
+    first.write_text(json.dumps(found))
+    wanted = (
+        f"student's weights (the teacher is frozen in the warm-up) up to iteration {found['iteration']}, then teacher's"
+    )
+    assert wanted in read_page(write_report(folder)).text
+
+
 def test_hostile_names_are_text(tmp_path, build, read_page):
     folder = tmp_path / '<b>&"run$'
     build['pictures'](

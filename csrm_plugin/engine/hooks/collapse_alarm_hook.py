@@ -118,9 +118,9 @@ class CollapseAlarmHook(Hook):
             self._labelled += [] if share is None else [share]
         self._watch_rate(runner)
         if runner.iter + 1 >= self.grace_iters:
-            self._report(runner, diagnose(self._means, **self.limits))
+            self._report(runner, diagnose(self._means, **self.limits), runner.iter + 1)
         if self._steady >= self.grace_iters:
-            self._report(runner, self._judge_loss(runner))
+            self._report(runner, self._judge_loss(runner), runner.iter + 1)
         else:
             self._judge_loss(runner)  # the lowest loss counts from the start
 
@@ -128,7 +128,7 @@ class CollapseAlarmHook(Hook):
         """Judge the scores of a validation."""
         self._metrics = dict(metrics or {})
         if runner.iter >= self.grace_iters and self._counts(runner):
-            self._report(runner, self._judge_validation())
+            self._report(runner, self._judge_validation(), runner.iter)
 
     def after_train(self, runner: Runner) -> None:
         """Judge everything once more, and say which findings hold at the end."""
@@ -137,7 +137,7 @@ class CollapseAlarmHook(Hook):
         found = self._judge_loss(runner) | self._judge_validation()
         if runner.iter >= self.grace_iters:
             found = diagnose(self._means, **self.limits) | found
-        self._report(runner, found, at_end=True)
+        self._report(runner, found, runner.iter, at_end=True)
         for alarm in self.alarms:
             alarm['at_end'] = alarm['kind'] in found
 
@@ -177,7 +177,7 @@ class CollapseAlarmHook(Hook):
         terms = ', '.join(name for name in names if name != 'loss') or 'loss'
         if all(bool(value.isfinite().all()) for value in unwrap(runner.model).parameters()):
             text = f'{terms}; the weights are whole. Likely cause: half precision, or a broken picture in this batch.'
-            self._report(runner, {'the loss is not finite': text})
+            self._report(runner, {'the loss is not finite': text}, runner.iter + 1)
             return
         raise NonFiniteLossError(
             f'The loss is not finite ({terms}), and by now neither are the weights; the run stops at iteration '
@@ -185,15 +185,14 @@ class CollapseAlarmHook(Hook):
             'precision, or a broken picture. The last checkpoint is intact.'
         )
 
-    def _report(self, runner, findings: dict[str, str], at_end: bool = False) -> None:
+    def _report(self, runner, findings: dict[str, str], iteration: int, at_end: bool = False) -> None:
+        """Say what has been found after so many iterations, unless it was said lately."""
         for kind, sentence in findings.items():
-            due = runner.iter - self.findings.get(kind, -self.repeat_iters) >= self.repeat_iters
-            if not due and not at_end:
+            if not at_end and iteration - self.findings.get(kind, -self.repeat_iters) < self.repeat_iters:
                 continue
-            self.findings[kind] = runner.iter
-            when = 'end of the training' if at_end else f'iteration {runner.iter + 1}'
+            self.findings[kind] = iteration
+            when = 'end of the training' if at_end else f'iteration {iteration}'
             runner.logger.warning(f'COLLAPSE ALARM, {when}: {kind}. {sentence}')
-            iteration = runner.iter + (not at_end)
             alarm = next((alarm for alarm in self.alarms if alarm['kind'] == kind), None)
             if alarm is None:
                 self.alarms.append(alarm := dict(kind=kind, first=iteration, at_end=None))

@@ -157,7 +157,7 @@ def test_a_classifier_at_chance_is_said_once_and_at_the_end():
     assert text.startswith(
         'COLLAPSE ALARM, iteration 10: the classifier learns nothing. `loss_c` is 0.347, and always '
     )
-    assert 'how often each class occurs costs 0.347' in text and '`optim_wrapper.optimizer.lr`, 0.01' in text
+    assert 'how often each class occurs costs 0.347' in text and '`optim_wrapper.optimizer.lr` is 0.01' in text
     training.end()
     assert len(training.warnings) == 2 and training.warnings[1].startswith('COLLAPSE ALARM, end of the training: the ')
     (alarm,) = hook.alarms
