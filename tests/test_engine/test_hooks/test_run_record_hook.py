@@ -2,6 +2,7 @@
 
 import json
 import os.path as osp
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from PIL import Image
 
-from csrm_plugin.engine.hooks.run_record_hook import RunRecordHook, threshold_curve
+from csrm_plugin.engine.hooks.run_record_hook import RunRecordHook, merge_alarms, threshold_curve
 from csrm_plugin.engine.training import find_latest_checkpoint, prepare_training, run_training
 from csrm_plugin.evaluation.confusion import confusion_matrix, mean_iou
 from csrm_plugin.experiments.demo import quick_options
@@ -159,6 +160,7 @@ def test_backends_get_full_names_best_scores_and_the_curve(runs):
     last = record.validations[-1]['metrics']
     assert tracker.summary['seg/mIoU'] == last['seg/mIoU']
     assert tracker.summary['seg/mIoU (val, scale 1, no flip, no CRF, teacher)'] == last['seg/mIoU']
+    assert tracker.summary['whose weights'] == record.run['best']['seg/mIoU']['weights'] == 'teacher'
     best = max(entry['metrics']['cam/mIoU'] for entry in record.validations)
     assert tracker.summary['best/cam/mIoU'] == record.run['best']['cam/mIoU']['value'] == best
     for part in ('cam', 'pseudo'):
@@ -316,3 +318,13 @@ def test_time_between_validations_is_no_training_time():
 def test_an_interval_of_nothing_is_refused():
     with pytest.raises(UserError, match='interval'):
         RunRecordHook(interval=0)
+
+
+def test_alarms_of_all_parts_of_a_run_are_kept():
+    def alarm(kind, first, last):
+        return dict(kind=kind, first=first, last=last)
+
+    runner = SimpleNamespace(hooks=[object(), SimpleNamespace(alarms=[alarm('a', 40, 50), alarm('b', 45, 45)])])
+    before = [alarm('a', 10, 20), alarm('c', 5, 5)]
+    assert merge_alarms(before, runner) == [alarm('a', 10, 50), alarm('c', 5, 5), alarm('b', 45, 45)]
+    assert merge_alarms([], SimpleNamespace()) == []
