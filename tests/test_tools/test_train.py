@@ -50,7 +50,7 @@ def test_csrm_trains_without_any_mask_and_is_scored_with_them(root, tmp_path, da
     assert not (folder / 'SegmentationClass').exists()  # nobody made them again
     checkpoint = work_dir / 'epoch_1.pth'
     state = torch.load(checkpoint, weights_only=True, map_location='cpu')['state_dict']
-    assert {name.split('.')[0] for name in state} == {'student', 'teacher', 'bank'}
+    assert {name.split('.')[0] for name in state} == {'student', 'teacher', 'teacher_frozen', 'bank'}
     assert state['bank.steps'] == 2  # all five losses were at work in both iterations
 
     shutil.move(masks, folder / 'SegmentationClass')
