@@ -195,8 +195,8 @@ def diagnose_validation(
     score = metrics.get('affinity/AUC')
     if score is not None and score <= 50.5:
         findings['the affinity tells nothing apart'] = (
-            f'`affinity/AUC` is {score:.1f}, and 50 is chance. Likely cause: `loss_pixel` has not set in yet (the '
-            'WarmupHook), its weight (`model.loss_pixel.loss_weight`) or the learning rate of the affinity '
+            f'`affinity/AUC` is {score:.1f}, and 50 is chance. Likely cause: the weight of its loss '
+            '(`model.loss_pixel.loss_weight`) or its learning rate '
             '(`optim_wrapper.paramwise_cfg.custom_keys.affinity_head.lr_mult`) is too low, or its labels cover too '
             'little (`reliable/pairs` in the log).'
         )

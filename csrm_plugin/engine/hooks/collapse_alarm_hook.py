@@ -19,6 +19,9 @@ from csrm_plugin.models.segmentors.wsss_segmentor import STATISTICS, NonFiniteLo
 from csrm_plugin.utils import UserError
 from csrm_plugin.utils.models import unwrap
 
+#: Scores of parts that learn after the warm-up, as an affinity, and a segmentation that is propagated by it.
+LEARNT_LATE = ('affinity/AUC', 'seg/mIoU', 'seg/largest')
+
 
 @HOOKS.register_module()
 class CollapseAlarmHook(Hook):
@@ -128,13 +131,13 @@ class CollapseAlarmHook(Hook):
         """Judge the scores of a validation."""
         self._metrics = dict(metrics or {})
         if runner.iter >= self.grace_iters and self._counts(runner):
-            self._report(runner, self._judge_validation(), runner.iter)
+            self._report(runner, self._judge_validation(runner), runner.iter)
 
     def after_train(self, runner: Runner) -> None:
         """Judge everything once more, and say which findings hold at the end."""
         if not self._counts(runner) or self._seen < self.window:  # less is no training
             return
-        found = self._judge_loss(runner) | self._judge_validation()
+        found = self._judge_loss(runner) | self._judge_validation(runner)
         if runner.iter >= self.grace_iters:
             found = diagnose(self._means, **self.limits) | found
         self._report(runner, found, runner.iter, at_end=True)
@@ -164,10 +167,13 @@ class CollapseAlarmHook(Hook):
         self._known = replace(self._known, loss_ratio=ratio, best_ratio=watch.best_ratio)
         return diagnose_loss(watch.loss, chance, self._known, self.max_loss)
 
-    def _judge_validation(self) -> dict[str, str]:
+    def _judge_validation(self, runner) -> dict[str, str]:
+        """Findings about the last validation; in a warm-up, parts that wait for its end need not know anything."""
         labelled = sum(self._labelled) / len(self._labelled) if self._labelled else None
         known = replace(self._known, labelled=labelled)
-        return diagnose_validation(self._metrics, known, self.limits['min_foreground'])
+        waiting = getattr(unwrap(getattr(runner, 'model', None)), 'warmup_factor', 1) == 0
+        metrics = {name: value for name, value in self._metrics.items() if not (waiting and name in LEARNT_LATE)}
+        return diagnose_validation(metrics, known, self.limits['min_foreground'])
 
     def _stop_if_broken(self, runner, outputs) -> None:
         """Stop a run of which a NaN or infinite loss has spoilt the weights; warn of one that has not."""

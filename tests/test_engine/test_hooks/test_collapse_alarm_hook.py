@@ -262,3 +262,16 @@ def test_a_loss_that_is_not_finite_stops_a_run_whose_weights_it_has_spoilt():
     weights[1] = float('nan')
     with pytest.raises(NonFiniteLossError, match=r'\(decode\.loss_ce\).*stops at iteration 3.*optim_wrapper'):
         training.train(float('nan'), name='decode.loss_ce')
+
+
+def test_parts_that_wait_for_the_end_of_the_warmup_are_not_judged_in_it():
+    training = Training(CollapseAlarmHook(grace_iters=0, window=1), warmup_factor=0.0)
+    scores = dict(affinity_AUC=50.0, seg_mIoU=2.0, seg_background_only=10.0, seg_foreground=60.0, seg_largest=99.9)
+    training.validate(**scores)
+    assert training.warnings == []
+    training.model.warmup_factor = 0.1
+    training.validate(**scores)
+    assert [text.split(': ')[1].split('.')[0] for text in training.warnings] == [
+        'the segmentation predicts one class only',
+        'the affinity tells nothing apart',
+    ]
