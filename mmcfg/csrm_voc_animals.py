@@ -35,6 +35,5 @@ custom_hooks = [
     dict(type='ScheduleHook', attribute='sigma_s2c', end=1.0),
     # In the warm-up the labels stay those of the classifier; then the teacher follows fast, for the run is short.
     dict(type='MeanTeacherHook', max_decay=0.97, warmup_decay=1.0),
-    dict(type='CollapseAlarmHook'),
 ]
 train_cfg = dict(max_epochs=max_epochs, val_interval=2)

@@ -32,5 +32,4 @@ custom_hooks = [
     # sigma_s2c stays; the weight of loss_s2c rises instead
     dict(type='ScheduleHook', attribute='loss_s2c.loss_weight', start=0.1, end=1.0, relative=True),
     dict(type='MeanTeacherHook'),
-    dict(type='CollapseAlarmHook'),
 ]

@@ -19,11 +19,11 @@ STUDENT = 'student (the teacher is frozen in the warm-up)'
 
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
-    """Options, folder and log of a training of two epochs of two iterations, the first of which is the warm-up."""
+    """Options, folder and log of a training of two epochs of two iterations, three of which are the warm-up."""
     folder = tmp_path_factory.mktemp('frozen')
     options = quick_options('csrm_demo', str(folder))
     assert Config.fromfile(CONFIG).custom_hooks[3].type == 'MeanTeacherHook'
-    options |= {'custom_hooks.3.warmup_decay': 1.0, 'default_hooks.pictures.count': 1}
+    options |= {'custom_hooks.0.iters': 3, 'custom_hooks.3.warmup_decay': 1.0, 'default_hooks.pictures.count': 1}
     runner = run_training(prepare_training(CONFIG, options, str(folder / 'run')))
     return options, folder / 'run', osp.join(runner.log_dir, f'{runner.timestamp}.log')
 

@@ -36,11 +36,6 @@ class MeanTeacherHook(Hook):
             raise UserError(f'`warmup_decay` of the mean teacher must be in 0..1, but is {warmup_decay}.')
         self.max_decay, self.warmup_decay = max_decay, warmup_decay
 
-    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
-        """Tell the model whether its teacher stays as it is: what it says of a picture can then be kept."""
-        model = unwrap(runner.model)
-        model.teacher_is_frozen = self.warmup_decay == 1 and runner.iter < model.warmup_iters
-
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
     ) -> None:

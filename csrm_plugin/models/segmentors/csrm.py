@@ -243,7 +243,7 @@ class CSRM(TeacherStudent):
         size = self.labeler.size(inputs)
         valid = F.shrink_nearest(self.valid_pixels(inputs, data_samples), size)
         probs = small_probs = rep = None
-        if self.warmup_factor == 0 and self.teacher_is_frozen:
+        if self.warmup_factor == 0 and self.teacher_frozen:
 
             def make(rows: Tensor, pictures: Tensor, inside: Tensor) -> Tensor:
                 return self.labeler.from_views(self._teacher_cam, pictures, labels[rows], self.pictures, inside)

@@ -55,7 +55,6 @@ class TeacherStudent(WSSSSegmentor):
         self.teacher.requires_grad_(False)
         self.register_buffer('teacher_frozen', torch.zeros((), dtype=torch.int64))
         self.update_teacher(0)
-        self.teacher_is_frozen = False
         self.train()
 
     @property

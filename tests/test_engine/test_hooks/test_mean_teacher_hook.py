@@ -49,16 +49,6 @@ def test_a_teacher_that_is_no_copy_in_the_warmup_is_one_at_its_end(warmup_decay)
     assert updates == pytest.approx([warmup_decay] * 2 + [0, 1 / 2, 2 / 3, 3 / 4])
 
 
-@pytest.mark.parametrize(('warmup_decay', 'frozen'), [(1.0, [True] * 3 + [False] * 2), (0.9, [False] * 5)])
-def test_model_knows_how_long_its_teacher_stays_as_it_is(warmup_decay, frozen):
-    model = SimpleNamespace(warmup_iters=3)
-    runner, seen = SimpleNamespace(model=model), []
-    for runner.iter in range(5):
-        MeanTeacherHook(warmup_decay=warmup_decay).before_train_iter(runner, 0)
-        seen.append(model.teacher_is_frozen)
-    assert seen == frozen
-
-
 def test_runs_before_checkpoints_are_written():
     from mmengine.hooks import CheckpointHook
     from mmengine.runner import get_priority

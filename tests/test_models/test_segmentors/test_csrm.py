@@ -501,7 +501,8 @@ class TestFrozenTeacher:
     """While the teacher stays as it is, the labels of a picture are made once."""
 
     def freeze(self, model):
-        model.warmup_factor, model.teacher_is_frozen = 0.0, True
+        model.warmup_factor = 0.0
+        model.update_teacher(1)
         return model
 
     # Made of the mirror image, sums over the views are in another order: a pixel at a threshold may differ.
@@ -529,7 +530,7 @@ class TestFrozenTeacher:
         model = self.freeze(build('CSRM'))
         inputs, samples = prepare(model, make_batch())
         model.weak_targets(inputs, samples)
-        model.teacher_is_frozen = False
+        model.update_teacher(0)
         model.weak_targets(inputs, samples)
         assert len(model.kept_labels) == 0
 
