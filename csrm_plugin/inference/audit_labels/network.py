@@ -1,7 +1,5 @@
 """The CAMs that labels are made from: those of the predicting network, seen as in the training."""
 
-import functools
-
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
@@ -13,7 +11,7 @@ from csrm_plugin import functional as F
 from csrm_plugin.inference.audit_labels.settings import Views
 from csrm_plugin.models.checkpoints.prediction import build_for_prediction, find_misfits, load_model, read_tensors
 from csrm_plugin.models.segmentors import TeacherStudent, WSSSSegmentor
-from csrm_plugin.models.segmentors.pseudo_labeler import PseudoLabelSettings, average_cam
+from csrm_plugin.models.segmentors.pseudo_labeler import PseudoLabeler, PseudoLabelSettings
 from csrm_plugin.utils import UserError
 from csrm_plugin.utils.devices import choose_device
 from csrm_plugin.utils.quiet import quiet
@@ -103,16 +101,14 @@ class LabelSource:
             data_samples (list[SegDataSample]): Its data sample, with image-level labels.
             views (Views): What is averaged.
         """
-        model, size = self.model, self.size(inputs)
-        classes, present = F.own_classes(model.image_labels(data_samples, self.device))
-        if views == Views((1.0,), False):
-            own = F.upscale(self._own_cam(inputs, classes), size, model.align_corners)
-        else:
-            see = functools.partial(self._own_cam, classes=classes)
-            own = average_cam(see, inputs, size, *views, align_corners=model.align_corners)
-        valid = F.shrink_nearest(model.valid_pixels(inputs, data_samples), size)
-        return F.normalize_cam(F.masked(own, valid), labels=present)[0]
-
-    def _own_cam(self, inputs, classes) -> Tensor:
-        network = self.model.cam_network
-        return F.gather_classes(network.cam_head(network.extract_feat(inputs)), classes)
+        model, network = self.model, self.model.cam_network
+        settings = PseudoLabelSettings(
+            stride=self.stride, scales=views.scales, flip=views.flip, refine='none', crf=None
+        )
+        cams, _, _ = PseudoLabeler(settings, model.align_corners).own_cams(
+            lambda seen: network.cam_head(network.extract_feat(seen)),
+            inputs,
+            model.image_labels(data_samples, self.device),
+            F.shrink_nearest(model.valid_pixels(inputs, data_samples), self.size(inputs)),
+        )
+        return cams[0]

@@ -97,7 +97,7 @@ class PseudoLabeler:
         """
         classes, present = F.own_classes(labels)
         own = F.upscale(F.gather_classes(cam, classes), size, self.align_corners)
-        return self._label(own, classes, present, pictures, valid)
+        return self._label(_normalize(own, present, valid), classes, present, pictures, valid)
 
     @torch.no_grad()
     def from_views(
@@ -124,6 +124,34 @@ class PseudoLabeler:
             Tensor: (B, h, w), int64, as :meth:`__call__`; h, w is :meth:`size`.
         """
         size = self.size(inputs)
+        valid = F.shrink_nearest(valid, size)
+        cams, classes, present = self.own_cams(cam_of, inputs, labels, valid, known)
+        seen = pictures(inputs, size) if self.refinement is not None else None
+        return self._label(cams, classes, present, seen, valid)
+
+    @torch.no_grad()
+    def own_cams(
+        self,
+        cam_of: Callable[[Tensor], Tensor],
+        inputs: Tensor,
+        labels: Tensor,
+        valid: Tensor,
+        known: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What the thresholds are applied to: CAMs of each picture's own classes, of the views that are asked for.
+
+        Args:
+            cam_of (Callable): CAM (B, C, h', w') of normalised pictures (B, 3, H', W') of any size.
+            inputs (Tensor): (B, 3, H, W), float: normalised pictures.
+            labels (Tensor): (B, C), 0/1: image-level labels.
+            valid (Tensor): (B, h, w), bool, False at padding; h, w is :meth:`size`.
+            known (Tensor, optional): CAM of ``inputs``, where there is one already.
+
+        Returns:
+            tuple[Tensor, Tensor, Tensor]: CAMs (B, n, h, w), float, in 0..1 (Eq. 2), and the classes (B, n) and which
+            of them are present (B, n), as :func:`csrm_plugin.functional.own_classes` gives them.
+        """
+        size = self.size(inputs)
         classes, present = F.own_classes(labels)
         if self.sees_one_view:
             cam = cam_of(inputs) if known is None else known
@@ -138,8 +166,7 @@ class PseudoLabeler:
                 None if known is None else F.gather_classes(known, classes),
                 self.align_corners,
             )
-        seen = pictures(inputs, size) if self.refinement is not None else None
-        return self._label(own, classes, present, seen, F.shrink_nearest(valid, size))
+        return _normalize(own, present, valid), classes, present
 
     @torch.no_grad()
     def view(self, cam_of: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
@@ -149,12 +176,8 @@ class PseudoLabeler:
         settings, size = self.settings, tuple(inputs.shape[2:])
         return average_cam(cam_of, inputs, size, settings.scales, settings.flip, align_corners=self.align_corners)
 
-    def _label(self, own: Tensor, classes: Tensor, present: Tensor, pictures, valid: Tensor | None) -> Tensor:
-        """Labels of the own classes' maps (B, n, h, w) before ReLU, or after it."""
-        if valid is not None:
-            # Padding is no part of the picture: it must not set the maximum that the map is divided by.
-            own = F.masked(own, valid)
-        cams = F.normalize_cam(own, labels=present)
+    def _label(self, cams: Tensor, classes: Tensor, present: Tensor, pictures, valid: Tensor | None) -> Tensor:
+        """Labels of the own classes' maps (B, n, h, w), in 0..1."""
         thresholds = self.settings.fg_threshold, self.settings.bg_threshold
         made = F.own_class_pseudo_labels(pictures, cams, classes, present, *thresholds, self.refinement)
         return made if valid is None else made.masked_fill(~valid, F.IGNORE_INDEX)
@@ -179,6 +202,14 @@ class PseudoLabeler:
         """End the processes of the refinement, if it has any; the next call starts new ones."""
         if hasattr(self.refinement, 'close'):
             self.refinement.close()
+
+
+def _normalize(own: Tensor, present: Tensor, valid: Tensor | None) -> Tensor:
+    """Eq. 2 of the own classes' maps (B, n, h, w) before ReLU, or after it."""
+    if valid is not None:
+        # Padding is no part of the picture: it must not set the maximum that the map is divided by.
+        own = F.masked(own, valid)
+    return F.normalize_cam(own, labels=present)
 
 
 def average_cam(
