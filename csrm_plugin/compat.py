@@ -4,6 +4,7 @@ Each function mends one known trap, does nothing where the trap is absent, and m
 :func:`apply` runs them all; importing :mod:`csrm_plugin` calls it once.
 """
 
+import contextlib
 import functools
 import importlib
 import importlib.machinery
@@ -106,6 +107,57 @@ def import_mmcv_ops() -> None:
         mmcv = sys.modules['mmcv']
         if hasattr(mmcv, '_ext'):
             delattr(mmcv, '_ext')
+
+
+#: Keeps what :func:`declare_torchvision_ops` has declared: it lasts as long as the object.
+_TORCHVISION_OPS = []
+
+
+def declare_torchvision_ops() -> None:
+    """Make ``import torchvision`` work where its compiled part was built for another torch, as for CUDA beside a CPU's.
+
+    It then goes without operators, but describes two of them to torch all the same, which fails where nobody has
+    declared them. That would stop ``timm``, and MMEngine at the start of every training. Declared here, they are known
+    by name, and torchvision itself says that they are missing when they are called.
+    """
+    spec = None if 'torchvision' in sys.modules else importlib.util.find_spec('torchvision')
+    if spec is None or not spec.submodule_search_locations:
+        return
+    import torch
+
+    loader = (importlib.machinery.ExtensionFileLoader, importlib.machinery.EXTENSION_SUFFIXES)
+    compiled = importlib.machinery.FileFinder(spec.submodule_search_locations[0], loader).find_spec('_C')
+    if compiled is not None:
+        with contextlib.suppress(OSError):
+            torch.ops.load_library(compiled.origin)  # as torchvision does when it is imported
+    if not _TORCHVISION_OPS and not hasattr(torch.ops.torchvision, 'nms'):
+        library = torch.library.Library('torchvision', 'FRAGMENT')
+        for name in ('nms', 'qnms'):
+            library.define(f'{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
+        _TORCHVISION_OPS.append(library)
+
+
+class _ImportedWhenUsed(types.ModuleType):
+    """Stands in for the module of its name, which is imported when something of it is asked for."""
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+def import_timm_when_used() -> None:
+    """Let mmseg import ``timm``, which brings torchvision along, only for a model of it.
+
+    mmseg has a wrapper of timm's models and imports timm at module level, which takes as long as all else together
+    and is for nothing in nearly every command.
+    """
+    name = 'mmseg.models.backbones.timm_backbone'
+    if 'timm' in sys.modules or name in sys.modules or importlib.util.find_spec('timm') is None:
+        return
+    sys.modules['timm'] = None  # not there, as far as mmseg can see
+    try:
+        importlib.import_module(name).timm = _ImportedWhenUsed('timm')
+    finally:
+        del sys.modules['timm']
 
 
 def _find_module(package: str) -> importlib.machinery.ModuleSpec | None:
@@ -213,11 +265,8 @@ def read_data_only(module: types.ModuleType) -> None:
         module._safe_torch_load = module.torch.load
 
 
-class _TorchThatReadsData(types.ModuleType):
+class _TorchThatReadsData(_ImportedWhenUsed):
     """Torch as it is, but for :meth:`load`."""
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(importlib.import_module('torch'), name)
 
     @property
     def load(self) -> Callable:
@@ -246,7 +295,9 @@ def _statistic_of_history_buffer(owner: object, name: str) -> Callable:
 
 def apply() -> None:
     """Check the hosts and mend all known traps. Raises ``ImportError`` for unsupported hosts."""
+    declare_torchvision_ops()
     check_host_versions()
     import_mmcv_ops()
+    import_timm_when_used()
     replace_pkg_resources()
     allow_mmengine_checkpoints()

@@ -87,6 +87,72 @@ def test_missing_operators_fail_when_called_and_leave_no_trace():
     assert 'mmcv._ext' not in sys.modules
 
 
+def run_python(code, *paths):
+    """What a process of its own prints; modules in ``paths`` hide installed ones."""
+    path = os.pathsep.join([*map(str, paths), *sys.path])
+    done = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True, env={**os.environ, 'PYTHONPATH': path}
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+@pytest.fixture
+def torchvision_without_operators(tmp_path):
+    """Folder with a torchvision whose compiled part cannot be loaded, and which describes an operator all the same."""
+    folder = tmp_path / 'torchvision'
+    folder.mkdir()
+    (folder / '_C.so').write_bytes(b'built for another torch')
+    (folder / '__init__.py').write_text(
+        'import torch\n__version__ = "0.1"\n'
+        'for name in ("nms", "qnms"):\n'
+        '    torch.library.register_fake(f"torchvision::{name}")(lambda dets, scores, iou_threshold: dets)\n'
+    )
+    return tmp_path
+
+
+def test_torchvision_of_another_torch_can_be_imported(torchvision_without_operators):
+    code = (
+        'import torch\n'
+        'try: import torchvision\n'
+        'except RuntimeError: print("broken")\n'
+        'import sys; sys.modules.pop("torchvision", None)\n'
+        'from csrm_plugin import compat; compat.declare_torchvision_ops()\n'
+        'from mmengine.utils.dl_utils import collect_env; print(collect_env()["TorchVision"])\n'
+        'try: torch.ops.torchvision.nms(torch.rand(1, 4), torch.rand(1), 0.5)\n'
+        'except NotImplementedError: print("missing")'
+    )
+    assert run_python(code, torchvision_without_operators) == ['broken', '0.1', 'missing']
+
+
+def test_nothing_is_declared_where_torchvision_is_complete_or_missing(torchvision_without_operators, monkeypatch):
+    monkeypatch.syspath_prepend(str(torchvision_without_operators))
+    monkeypatch.delitem(sys.modules, 'torchvision', raising=False)
+    monkeypatch.setattr(compat, '_TORCHVISION_OPS', [])
+    loaded = []
+
+    class Operators:
+        def load_library(self, path):
+            loaded.append(os.path.basename(path))
+            self.torchvision = types.SimpleNamespace(nms=len)
+
+    monkeypatch.setattr(torch, 'ops', Operators())
+    compat.declare_torchvision_ops()
+    assert loaded == ['_C.so'] and compat._TORCHVISION_OPS == []
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
+    compat.declare_torchvision_ops()
+    assert loaded == ['_C.so']
+
+
+def test_timm_is_imported_when_one_of_its_models_is_built(tmp_path):
+    (tmp_path / 'timm.py').write_text('import torch\ndef create_model(**kwargs): return torch.nn.Linear(1, 1)\n')
+    code = (
+        'import sys, csrm_plugin; print("timm" in sys.modules)\n'
+        'from mmseg.models.backbones import TIMMBackbone; TIMMBackbone("any"); print("timm" in sys.modules)'
+    )
+    assert run_python(code, tmp_path) == ['False', 'True']
+
+
 def test_bases_of_installed_packages_are_inherited_without_pkg_resources(tmp_path):
     code = (
         'import sys; sys.modules["pkg_resources"] = None; import csrm_plugin\n'

@@ -1,4 +1,4 @@
-"""Convert a published checkpoint to our key names: ResNeSt, MiT (SegFormer), Puzzle-CAM, P-NOC, CSRM."""
+"""Convert a published checkpoint to our key names: ResNeSt, MiT, EfficientNet-Lite, Puzzle-CAM, P-NOC, CSRM."""
 
 import argparse
 import os

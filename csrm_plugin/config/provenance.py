@@ -77,6 +77,7 @@ PACKAGES = {
     'cv2': ('opencv-python', 'opencv-python-headless', 'opencv-contrib-python'),
     'pydensecrf': ('pydensecrf2', 'pydensecrf'),
     'segment_anything': ('segment-anything',),
+    'timm': ('timm',),
 }
 
 _PACKAGE_FOLDER = osp.dirname(osp.dirname(osp.abspath(__file__)))

@@ -14,6 +14,8 @@ kind          key names
 `csrm`        the same, and ``aspp.*``, ``project.*``, ``decoder.*``, ``representation.*``
 `mit`         SegFormer's transformer as released, alone or as ``backbone.*``: ``block1.0.attn.q.weight``, ...; see
               :mod:`csrm_plugin.models.checkpoints.names`
+`lite`        EfficientNet-Lite in its PyTorch port: ``_blocks.0._depthwise_conv.weight``, ...; becomes timm's names,
+              for a ``TimmBackbone``; see :mod:`csrm_plugin.models.checkpoints.lite_names`
 ============  ====================================================================================================
 """
 
@@ -24,11 +26,15 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from csrm_plugin.models.checkpoints import lite_names
 from csrm_plugin.models.checkpoints import names as mit_names
 from csrm_plugin.utils import UserError
 
 #: Kind of checkpoint -> where its backbone is; that of a `mit` may also be under a prefix.
-KINDS = {'resnest': '', 'puzzle-cam': 'model.', 'p-noc': 'backbone.', 'csrm': 'backbone.', 'mit': ''}
+KINDS = {'resnest': '', 'puzzle-cam': 'model.', 'p-noc': 'backbone.', 'csrm': 'backbone.', 'mit': '', 'lite': ''}
+
+#: Kinds that become timm's names and not the host's.
+TIMM_KINDS = ('lite',)
 
 #: Blocks in the four stages -> layers.
 DEPTHS = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152, (3, 24, 36, 3): 200, (3, 30, 48, 8): 269}
@@ -87,7 +93,7 @@ class Conversion:
         mapped (dict[str, str]): Our key to the source key; two of ours may come from one.
         dropped (dict[str, str]): Source key to the reason why it is not in ``state_dict``.
         depth (int | None): Layers of the backbone; None for an unknown number of blocks.
-        family (str): `ResNeSt`, `ResNet` or `MiT`.
+        family (str): `ResNeSt`, `ResNet`, `MiT` or `EfficientNet-Lite`.
         num_classes (int | None): Image classes, without the background; None for a backbone alone.
         norm (str | None): `bn` or `gn`, the norm layers of the decoder; None where there is none.
     """
@@ -137,6 +143,8 @@ def detect_kind(state_dict: Mapping[str, Tensor]) -> str:
     mend = ''
     if mit_names.find_prefix(keys) is not None:
         return 'mit'
+    if lite_names.has_lite_names(keys):
+        return 'lite'
     if 'conv1.0.weight' in keys and 'layer1.0.conv2.fc1.weight' in keys:
         return 'resnest'
     if has_body(''):
@@ -192,6 +200,8 @@ def convert(
         raise UserError(f'`kind` must be auto, keep or one of {", ".join(KINDS)}, but got {kind!r}.')
     if kind == 'mit':
         return _convert_mit(state_dict, depth)
+    if kind == 'lite':
+        return _convert_lite(state_dict, depth)
     result = Conversion(kind)
     source = _merge_stages(state_dict, result) if kind == 'puzzle-cam' else state_dict
     prefix = KINDS[kind]
@@ -230,7 +240,7 @@ def to_original(state_dict: Mapping[str, Tensor], kind: str) -> dict[str, Tensor
 
     Args:
         state_dict (dict[str, Tensor]): Our key names.
-        kind (str): One of :data:`KINDS`, but `mit`.
+        kind (str): One of :data:`KINDS`, but `mit` and `lite`.
 
     Returns:
         dict[str, Tensor]: Published key names; keys without a counterpart are left out. What the published CSRM
@@ -259,6 +269,14 @@ def _convert_mit(state_dict, depth):
         why = 'A MiT has no depth to ask for.' if depth is not None else 'The checkpoint is not of kind mit.'
         raise UserError(f'{why} Its first keys: {", ".join(list(state_dict)[:8])}. Kinds: {", ".join(KINDS)}.')
     return Conversion('mit', *mit_names.rename(state_dict, prefix), family='MiT')
+
+
+def _convert_lite(state_dict, depth):
+    """:func:`convert` for an EfficientNet-Lite."""
+    if not lite_names.has_lite_names(state_dict) or depth is not None:
+        why = 'An EfficientNet-Lite has no depth to ask for.' if depth is not None else 'It is not of kind lite.'
+        raise UserError(f'{why} Its first keys: {", ".join(list(state_dict)[:8])}. Kinds: {", ".join(KINDS)}.')
+    return Conversion('lite', *lite_names.rename(state_dict), family='EfficientNet-Lite')
 
 
 def _from_head(key, tensor):

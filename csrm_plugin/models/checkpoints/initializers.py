@@ -16,7 +16,7 @@ from mmengine.model import BaseModule, initialize, update_init_info
 from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import hub, nn
 
-from csrm_plugin.models.checkpoints.convert import convert, detect_kind
+from csrm_plugin.models.checkpoints.convert import TIMM_KINDS, convert, detect_kind
 from csrm_plugin.models.checkpoints.io import read_checkpoint, unwrap_state_dict
 from csrm_plugin.utils import MissingFileError, UserError
 
@@ -49,8 +49,9 @@ class OptionalPretrained:
     In a distributed run the first process alone reads or fetches the weights, and all get its outcome and its
     tensors: none waits for a download that failed elsewhere, and a file need not be on every machine.
 
-    Checkpoints with the original names of ResNeSt, MiT, Puzzle-CAM, P-NOC or CSRM are converted on the way. Backbones
-    that do their own loading in ``init_weights`` (Swin, ViT) do not come here.
+    Checkpoints with the original names of ResNeSt, MiT, Puzzle-CAM, P-NOC or CSRM are converted on the way, and for a
+    :class:`~csrm_plugin.models.backbones.TimmBackbone` those of timm and of EfficientNet-Lite. Backbones that do their
+    own loading in ``init_weights`` (the host's Swin, ViT) do not come here.
 
     Args:
         checkpoint (str): A file, ``http(s)://``, ``torchvision://NAME`` or ``open-mmlab://NAME``; '' or 'none' for
@@ -126,17 +127,21 @@ class OptionalPretrained:
 
     def _select(self, state_dict, module):
         """Bring the names to ours, and keep those under the prefix, without it."""
+        rename = getattr(module, 'own_names', None)  # of a module that takes the names of another package
         try:
             kind = detect_kind(state_dict)
         except UserError:
             pass  # the host's names, or foreign ones, which fit no tensor
         else:
-            state_dict = convert(state_dict, kind).state_dict
-            print_log(f'Converted the key names of {self.checkpoint} from those of {kind}.', logger='current')
+            if (rename is not None) == (kind in TIMM_KINDS):
+                state_dict = convert(state_dict, kind).state_dict
+                print_log(f'Converted the key names of {self.checkpoint} from those of {kind}.', logger='current')
         if self.prefix:
             selected = {k[len(self.prefix) :]: v for k, v in state_dict.items() if k.startswith(self.prefix)}
             if selected:
-                return selected
+                return selected if rename is None else rename(selected)
+        if rename is not None:
+            state_dict = rename(state_dict)
         own = module.state_dict()
         prefixes = Counter(
             key[: dot.start()] for key in state_dict for dot in re.finditer(r'\.', key) if key[dot.end() :] in own

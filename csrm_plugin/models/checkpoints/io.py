@@ -14,7 +14,7 @@ _CONTAINERS = ('state_dict', 'teacher', 'ema', 'model_state_dict', 'model_state'
 
 
 def read_checkpoint(path: str | os.PathLike, unsafe: bool = False, setting: str = '') -> Any:
-    """Read a file written by ``torch.save`` onto the CPU.
+    """Read a file written by ``torch.save``, or tensors in safetensors, onto the CPU.
 
     Args:
         path (str): The file.
@@ -32,6 +32,8 @@ def read_checkpoint(path: str | os.PathLike, unsafe: bool = False, setting: str 
     where = f'{path} ({setting})' if setting else path
     if not os.path.isfile(path):
         raise MissingFileError(f'There is no checkpoint file {where}.')
+    if path.endswith('.safetensors'):
+        return _read_safetensors(path, where)
     try:
         return torch.load(path, map_location='cpu', weights_only=not unsafe)
     except (
@@ -54,6 +56,21 @@ def read_checkpoint(path: str | os.PathLike, unsafe: bool = False, setting: str 
         raise UserError(
             f'The checkpoint {where} cannot be read: it is truncated, or not written by torch.save. Fetch or copy it '
             f'again. ({first_line})'
+        ) from error
+
+
+def _read_safetensors(path, where):
+    """Tensors by name, in the format in which timm's and others' weights are published."""
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise UserError(f'The checkpoint {where} needs the package safetensors: `pip install safetensors`.') from error
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise UserError(
+            f'The checkpoint {where} cannot be read as safetensors. Fetch or copy it again. ({error})'
         ) from error
 
 
