@@ -46,7 +46,8 @@ def add_inference_arguments(parser: argparse.ArgumentParser) -> argparse.Argumen
         action=OptionsAction,
         metavar='KEY=VALUE',
         default={},
-        help='settings of DenseCRF, for example iterations=10 bilateral_sxy=50; implies --crf',
+        help='settings of DenseCRF, for example iterations=10 bilateral_sxy=50, and unary=labels (default where image '
+        'labels restrict) or unary=probs (default for unrestricted segmentations): what it begins with; implies --crf',
     )
     add('--workers', type=int, metavar='N', help='processes for dCRF and files (default: cores - 1, at most 8)')
     add(

@@ -121,7 +121,7 @@ def labels_of(task: LabelTask, settings: LabelSettings) -> np.ndarray:
 
 def labels_from_cams(image: np.ndarray | None, cams: np.ndarray, settings: LabelSettings) -> np.ndarray:
     """Labels (H, W), 0 or i + 1 for ``cams[i]``, 255 uncertain, from CAMs (n, H, W) and the picture (for dCRF)."""
-    crf = None if settings.crf is None else DenseCRF(**{**settings.crf, 'workers': 0})
+    crf = None if settings.crf is None else _label_crf(settings)
     low = settings.threshold if settings.bg_threshold is None else settings.bg_threshold
     images = None if crf is None else image[None]
     return cam_pseudo_labels(images, cams[None], np.ones((1, len(cams))), settings.threshold, low, crf)[0].numpy()
@@ -129,13 +129,21 @@ def labels_from_cams(image: np.ndarray | None, cams: np.ndarray, settings: Label
 
 def labels_from_probs(image: np.ndarray | None, probs: np.ndarray, settings: LabelSettings) -> np.ndarray:
     """Labels (H, W), indices of ``probs`` (n + 1, H, W), 255 uncertain, refined with the picture where dCRF is on."""
-    if settings.crf is not None and len(probs) > 1:
-        options = {key: value for key, value in settings.crf.items() if key not in ('workers', 'label_confidence')}
-        probs = dense_crf(image, probs, **options)
+    refine = settings.crf is not None and len(probs) > 1
+    if refine and settings.crf['unary'] == 'probs':
+        left_out = ('workers', 'label_confidence', 'unary')
+        probs = dense_crf(image, probs, **{key: value for key, value in settings.crf.items() if key not in left_out})
     labels = probs.argmax(axis=0)
+    if refine and settings.crf['unary'] == 'labels':
+        labels = _label_crf(settings).refine_labels([image], [labels[None]], [len(probs)])[0][0]
     if settings.threshold is not None:
         labels = np.where(probs.max(axis=0) < settings.threshold, IGNORE_INDEX, labels)
     return labels
+
+
+def _label_crf(settings) -> DenseCRF:
+    """What refines hard labels, in the calling process."""
+    return DenseCRF(**{**{key: value for key, value in settings.crf.items() if key != 'unary'}, 'workers': 0})
 
 
 def label_path(out_dir: str, image_id: str) -> str:

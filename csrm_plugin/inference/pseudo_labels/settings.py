@@ -14,6 +14,8 @@ from csrm_plugin.utils.label_sources import CAM_SOURCES, SOURCES
 
 #: Which classes a picture may get.
 RESTRICTIONS = ('labels', 'classifier', 'none')
+#: What dCRF begins with: the label map, or the probabilities that it was made from.
+UNARIES = ('labels', 'probs')
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,10 @@ class LabelSettings:
             background of its own, pixels whose highest probability is below become 255; None leaves all certain.
         bg_threshold (float | None): For CAMs: pixels that are foreground at this lower threshold only become 255
             (Eq. 6 of CSRM). None leaves all certain.
-        crf (dict | None): Arguments of :class:`csrm_plugin.refine.DenseCRF`. CAMs are refined as hard labels with its
-            ``label_confidence``, the segmentation as probabilities. None: no dCRF.
+        crf (dict | None): Arguments of :class:`csrm_plugin.refine.DenseCRF`, and ``unary``: ``'labels'`` refines hard
+            labels with its ``label_confidence``, ``'probs'`` the probabilities of a segmentation. Where that is not
+            given, it is labels, so that labels of all sources are refined alike; and, as usual, probabilities for the
+            predictions of a segmentation that are not restricted. None: no dCRF.
         restrict (str): ``'labels'``: a picture gets only classes of its image-level label; ``'classifier'`` (CAMs):
             only classes whose score is above ``score_threshold``; ``'none'`` (segmentation): any class.
         score_threshold (float): In 0..1, for ``'classifier'``.
@@ -60,6 +64,16 @@ class LabelSettings:
             if value is not None and not 0 <= value <= 1:
                 raise UserError(f'--{name.replace("_", "-")} must be in 0..1, but is {value}')
         self._check_source()
+        if self.crf is not None:
+            object.__setattr__(self, 'crf', {**self.crf, 'unary': self._unary()})
+
+    def _unary(self):
+        unary = self.crf.get('unary') or ('probs' if self.restrict == 'none' else 'labels')
+        if unary not in UNARIES:
+            raise UserError(f'--crf-options unary= must be one of {", ".join(UNARIES)}, but is {unary!r}')
+        if unary == 'probs' and self.source in CAM_SOURCES:
+            raise UserError('--crf-options unary=probs is for --source seg: CAMs are no probabilities')
+        return unary
 
     def _check_source(self):
         if self.source in CAM_SOURCES:
@@ -104,7 +118,7 @@ def crf_options(given: dict) -> dict:
         UserError: If ``given`` has a setting that :class:`csrm_plugin.refine.DenseCRF` does not know.
     """
     parameters = inspect.signature(DenseCRF).parameters
-    known = {name: parameter.default for name, parameter in parameters.items() if name != 'workers'}
+    known = {name: parameter.default for name, parameter in parameters.items() if name != 'workers'} | dict(unary=None)
     unknown = sorted(set(given) - set(known))
     if unknown:
         raise UserError(f'--crf-options: `{unknown[0]}` is no setting of dCRF; known: {", ".join(known)}')

@@ -76,11 +76,14 @@ def test_refined_labels_are_those_of_the_public_functions(tmp_path):
     expected = DenseCRF(iterations=3).refine_labels([image], [hard[None]], [3])[0][0]
     assert (ours == np.array([0, 1, 3])[expected]).all() and (ours != np.array([0, 1, 3])[hard]).any()
 
-    how = settings(source='seg', threshold=None, crf=options)
-    ours = labels_of(make_task(prediction(probs=probs), info, [('x.png', how)], [[0, 0, 0]] * 4), how)
     own = probs[[0, 1, 3]]
-    expected = dense_crf(image, (own / own.sum(dim=0)).numpy(), iterations=3).argmax(axis=0)
-    assert (ours == np.array([0, 1, 3])[expected]).all()
+    soft = dense_crf(image, (own / own.sum(dim=0)).numpy(), iterations=3).argmax(axis=0)
+    hard = DenseCRF(iterations=3).refine_labels([image], [own.argmax(dim=0)[None].numpy()], [3])[0][0]
+    assert (soft != hard).any()
+    for unary, expected in ((None, hard), ('labels', hard), ('probs', soft)):
+        how = settings(source='seg', threshold=None, crf=dict(options, unary=unary))
+        ours = labels_of(make_task(prediction(probs=probs), info, [('x.png', how)], [[0, 0, 0]] * 4), how)
+        assert (ours == np.array([0, 1, 3])[expected]).all()
 
 
 def test_a_model_without_the_source_is_told():

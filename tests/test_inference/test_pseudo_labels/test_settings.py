@@ -18,6 +18,8 @@ from csrm_plugin.utils import UserError
         (dict(restrict='none'), 'CAMs need a set of classes'),
         (dict(source='seg', restrict='classifier'), '--source seg is restricted'),
         (dict(restrict='all'), '`restrict` must be one of'),
+        (dict(crf=dict(unary='hard')), "unary= must be one of labels, probs, but is 'hard'"),
+        (dict(crf=dict(unary='probs')), 'unary=probs is for --source seg'),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(given, message):
@@ -25,3 +27,12 @@ def test_settings_that_make_no_sense_are_refused(given, message):
         LabelSettings(**{'source': 'cam', 'threshold': 0.5, **given})
     with pytest.raises(UserError, match='`sxy` is no setting of dCRF; known: iterations'):
         crf_options(dict(sxy=3))
+
+
+def test_labels_are_refined_as_labels_and_predictions_as_probabilities():
+    crf = crf_options({})
+    assert LabelSettings('cam', threshold=0.5, crf=crf).crf['unary'] == 'labels'
+    assert LabelSettings('seg', crf=crf).crf['unary'] == 'labels'
+    assert LabelSettings('seg', crf=crf, restrict='none').crf['unary'] == 'probs'
+    assert LabelSettings('seg', crf=dict(crf, unary='probs')).crf['unary'] == 'probs'
+    assert LabelSettings('seg').crf is None
