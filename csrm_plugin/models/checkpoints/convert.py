@@ -276,7 +276,10 @@ def _convert_lite(state_dict, depth):
     if not lite_names.has_lite_names(state_dict) or depth is not None:
         why = 'An EfficientNet-Lite has no depth to ask for.' if depth is not None else 'It is not of kind lite.'
         raise UserError(f'{why} Its first keys: {", ".join(list(state_dict)[:8])}. Kinds: {", ".join(KINDS)}.')
-    return Conversion('lite', *lite_names.rename(state_dict), family='EfficientNet-Lite')
+    result = Conversion('lite', *lite_names.rename(state_dict), family='EfficientNet-Lite')
+    if 'classifier.weight' in result.state_dict:
+        result.num_classes = result.state_dict['classifier.weight'].shape[0]
+    return result
 
 
 def _from_head(key, tensor):

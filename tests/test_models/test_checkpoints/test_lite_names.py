@@ -59,6 +59,7 @@ def test_each_tensor_gets_timm_s_name():
     assert result.state_dict.keys() == expected.keys() and not result.dropped
     assert all(result.state_dict[name] is tensor for name, tensor in expected.items())
     assert (result.kind, result.family, result.depth) == ('lite', 'EfficientNet-Lite', None)
+    assert result.num_classes == 1000
     assert result.mapped['blocks.3.1.conv_pwl.weight'] == '_blocks.6._project_conv.weight'
 
 
