@@ -103,7 +103,7 @@ def test_the_paper_is_among_the_trials(root):
 def test_ablation_is_that_of_the_configs(root, name):
     values = yaml.safe_load((root / 'sweeps' / f'{name}.yaml').read_text())['parameters']['model']['values']
     config = str(root / 'mmcfg' / f'{method(name)}_voc.py')
-    rows = [*sorted((root / 'mmcfg' / 'ablations').glob(f'{method(name)}_voc_*.py')), config]
+    rows = [*sorted((root / 'mmcfg' / 'ablations').glob(f'{method(name)}_voc_[0-9]*.py')), config]
     assert len(values) == len(rows) == 4
     for value, row in zip(values, rows):
         cfg = load_config(config, {'model': OptionsAction.parse_value(value)})

@@ -17,7 +17,13 @@ def load(root, name, monkeypatch, **environment):
 
 @pytest.mark.parametrize(
     ('name', 'num_classes'),
-    [('VOC12WSSSDataset', 20), ('COCO14WSSSDataset', 80), ('MSRCDataset', 15), ('SyntheticWSSSDataset', 6)],
+    [
+        ('VOC12WSSSDataset', 20),
+        ('COCO14WSSSDataset', 80),
+        ('MSRCDataset', 15),
+        ('VOCAnimalsDataset', 6),
+        ('SyntheticWSSSDataset', 6),
+    ],
 )
 def test_classes_and_palettes(name, num_classes):
     metainfo = DATASETS.get(name).METAINFO
@@ -25,7 +31,7 @@ def test_classes_and_palettes(name, num_classes):
     assert len(set(metainfo['classes'])) == len(metainfo['palette']) == num_classes + 1
 
 
-@pytest.mark.parametrize('name', ['voc12_wsss', 'coco14_wsss', 'msrc', 'demo'])
+@pytest.mark.parametrize('name', ['voc12_wsss', 'coco14_wsss', 'msrc', 'voc_animals', 'demo'])
 def test_base_configs(root, name, monkeypatch):
     config = load(root, name, monkeypatch)
     train, val = config.train_dataloader, config.val_dataloader
@@ -45,6 +51,7 @@ def test_base_configs(root, name, monkeypatch):
         ('voc12_wsss', 'VOC_ROOT', 'voc-xml --root'),
         ('coco14_wsss', 'COCO_ROOT', 'coco-json --root'),
         ('msrc', 'MSRC_ROOT', 'masks --classes msrc --root'),
+        ('voc_animals', 'VOC_ANIMALS_ROOT', 'masks --classes voc_animals --root'),
     ],
 )
 def test_environment_names_the_root_and_errors_name_both(root, name, variable, command, monkeypatch, voc_folder):
@@ -105,3 +112,14 @@ def test_real_voc_splits(root, shared, monkeypatch, voc_folder):
         else:
             names = [dataset.image_classes[index] for index in dataset.get_cat_ids(size - 1)]
             assert sorted(names) == sorted(labels[info['img_id']])
+
+
+def test_voc_animals(root, shared, monkeypatch):
+    config = load(root, 'voc_animals', monkeypatch, VOC_ANIMALS_ROOT=shared / 'data' / 'voc_animals')
+    train, val = (DATASETS.build(config[f'{split}_dataloader'].dataset) for split in ('train', 'val'))
+    assert (len(train), len(val)) == (1464, 223)
+    assert train[0]['inputs'].shape == (3, 224, 224) and 'gt_sem_seg' not in train[0]['data_samples']
+    for index in (0, 100):
+        sample = val[index]['data_samples']
+        shown = set(np.unique(sample.gt_sem_seg.data)) - {0, 255}
+        assert shown == {1 + c for c in np.flatnonzero(sample.gt_image_labels.multi_hot)}

@@ -106,6 +106,6 @@ def test_panels_are_what_the_student_sees(root, options, stride):
         assert all(panel.picture.shape == (48, 64, 3) and panel.picture.dtype == np.uint8 for panel in row)
         assert differs == ('nothing pasted' not in row[3].caption)
         assert differs or (row[2].picture == row[4].picture).all()
-        assert 'RANDOM' in row[1].caption and 'fg > 0.15, bg < 0.05, dCRF' in row[2].caption
+        assert 'RANDOM' in row[1].caption and 'fg > 0.1, bg < 0.05, dCRF' in row[2].caption
         own = row[0].caption.split('labels: ')[1].split(', ')
         assert all(name in row[4].caption for name in own)

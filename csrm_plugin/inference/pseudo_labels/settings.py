@@ -107,7 +107,8 @@ def settings_for(cfg: Config, given: dict) -> LabelSettings:
     if given.pop('unrestricted', False):
         given['restrict'] = 'classifier' if source in CAM_SOURCES else 'none'
     if 'crf' in given:
-        given['crf'] = crf_options(given['crf'])
+        unary = {key: value for key, value in given['crf'].items() if key == 'unary'}
+        given['crf'] = crf_options({key: value for key, value in given['crf'].items() if key not in unary}) | unary
     return LabelSettings(**{**given, 'source': source, 'scales': tuple(given.get('scales', (1.0,)))})
 
 
@@ -118,7 +119,7 @@ def crf_options(given: dict) -> dict:
         UserError: If ``given`` has a setting that :class:`csrm_plugin.refine.DenseCRF` does not know.
     """
     parameters = inspect.signature(DenseCRF).parameters
-    known = {name: parameter.default for name, parameter in parameters.items() if name != 'workers'} | dict(unary=None)
+    known = {name: parameter.default for name, parameter in parameters.items() if name != 'workers'}
     unknown = sorted(set(given) - set(known))
     if unknown:
         raise UserError(f'--crf-options: `{unknown[0]}` is no setting of dCRF; known: {", ".join(known)}')

@@ -104,7 +104,7 @@ def test_the_record_goes_on_after_a_resume(runs):
 
 def test_the_record_says_what_ran(runs):
     run = runs[1].run
-    assert run['settings']['model.pseudo_label.fg_threshold'] == 0.15
+    assert run['settings']['model.pseudo_label.fg_threshold'] == 0.1
     assert run['seed'] == 0
     assert run['config'] == 'mmcfg/csrm_demo.py'
     assert len(run['classes']) == len(run['palette']) == 7

@@ -115,7 +115,7 @@ def test_the_configs_own_setting_is_a_row(audit):
     cfg_thresholds = (own['fg_threshold'], own['bg_threshold'])
     assert own['scales'] == [1.0] and cfg_thresholds != (0.9, 0.2) and own['refine'] == 'none'
     assert not report['context']['config_exact'], 'the config refines'
-    assert [report['settings'][0][key] for key in how] == [[0.5], False, 'none', 0.9, 0.2]
+    assert [report['settings'][0][key] for key in how] == [[0.5], True, 'none', 0.9, 0.2]
     assert len(report['settings']) == 2
     # A classifier learns from no pixel labels.
     assert audit('cam_demo', crf=False)['config'] is None
@@ -166,7 +166,7 @@ def test_the_settings_of_dcrf_are_said(audit):
 
 def test_a_classifier_is_audited_with_the_settings_of_its_csrm(audit, checkpoint_of):
     """The CAM that CSRM starts from is the classifier's: the same labels, whichever config is given."""
-    grid = dict(fg=[0.5], bg=[0.2], crf=False)
+    grid = dict(fg=[0.5], bg=[0.2], crf=False, flip=True)
     (alone,) = audit('cam_demo', **grid)['settings']
     started = audit('csrm_demo', checkpoint_of('cam_demo'), **grid)
     assert len(started['settings']) == 2 and alone in started['settings']

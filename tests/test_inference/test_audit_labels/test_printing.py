@@ -18,7 +18,7 @@ def test_tables_and_lines(report):
     print_audit(report, console)
     text = console.file.getvalue()
     assert 'labels from CAMs of scales 0.5 1 with flip against masks, percent' in text
-    assert text.count('* recommended') == 1 and "config's, unrefined, scales 1 without flip" in text
+    assert text.count('* recommended') == 1 and "config's, unrefined, scales 1 with flip" in text
     for row in report['settings']:
         assert f'{row["miou"]:.2f}' in text and f'{row["coverage"]:.2f}' in text
     for name in report['context']['classes']:

@@ -23,5 +23,5 @@ def test_class_names_from_everywhere(folder, tmp_path, capsys):
 def test_classes_of_the_data_sets(folder):
     folder.add('a', [[0, 1]], [[0, 1]])
     counts = {name: len(folder.score(classes=name)['iou']) for name in KNOWN_CLASSES}
-    assert counts == dict(voc=21, coco=81, msrc=16, demo=7)
+    assert counts == dict(voc=21, coco=81, msrc=16, voc_animals=7, demo=7)
     assert folder.score(classes='voc12') != folder.score(classes='coco14')

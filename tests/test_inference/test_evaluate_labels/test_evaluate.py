@@ -190,7 +190,7 @@ def test_cams_are_there_but_not_asked_for(folder):
 @pytest.mark.parametrize(
     'settings, message',
     [
-        (dict(classes='vco'), 'vco.*voc, coco, msrc, demo'),
+        (dict(classes='vco'), 'vco.*voc, coco, msrc, voc_animals, demo'),
         (dict(classes=['a', 'a']), 'different'),
         (dict(classes=[]), 'list of names'),
         (dict(classes='data/some.txt'), 'no JSON'),

@@ -81,7 +81,7 @@ def test_refined_labels_are_those_of_the_public_functions(tmp_path):
     hard = DenseCRF(iterations=3).refine_labels([image], [own.argmax(dim=0)[None].numpy()], [3])[0][0]
     assert (soft != hard).any()
     for unary, expected in ((None, hard), ('labels', hard), ('probs', soft)):
-        how = settings(source='seg', threshold=None, crf=dict(options, unary=unary))
+        how = settings(source='seg', threshold=None, crf=dict(options, unary=unary) if unary else options)
         ours = labels_of(make_task(prediction(probs=probs), info, [('x.png', how)], [[0, 0, 0]] * 4), how)
         assert (ours == np.array([0, 1, 3])[expected]).all()
 
