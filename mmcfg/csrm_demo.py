@@ -16,7 +16,8 @@ model = dict(
     pseudo_label=dict(fg_threshold=fg_threshold, bg_threshold=bg_threshold, flip=True),
     student_scales=(0.75, 1.5),
     loss_s2c=dict(loss_weight=0.1),
-    # With weight 1 this small network, which nothing has pretrained, forgets its classes for the contrast.
+    # With weight 1 this small network, which nothing has pretrained, forgets its classes for the contrast; at a higher
+    # rate than this its representation collapses.
     loss_m=dict(loss_weight=0.1),
 )
 custom_hooks = [
@@ -26,5 +27,5 @@ custom_hooks = [
     # In the warm-up the labels stay those of the classifier.
     dict(type='MeanTeacherHook', warmup_decay=1.0),
 ]
-optim_wrapper = dict(optimizer=dict(lr=lr), paramwise_cfg=dict(custom_keys=dict(representation_head=dict(lr_mult=1))))
+optim_wrapper = dict(optimizer=dict(lr=lr), paramwise_cfg=dict(custom_keys=dict(representation_head=dict(lr_mult=0.1))))
 train_cfg = dict(max_epochs=max_epochs, val_interval=4)

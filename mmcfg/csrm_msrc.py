@@ -15,9 +15,10 @@ ramp_iters = 37  # until the mutual losses have their full weight
 model = dict(
     mix_min_area=0.02,  # share of the picture
     mix_prob=0.25,  # mixed pictures hold more foreground than real ones
-    # These CAMs are wide; almost every pixel gets a label, or the branch sees too little background.
+    # These CAMs are wide: thresholds are high, and close together, or the branch sees too little background.
     # dCRF and pixel losses work at half the input's resolution: a quarter of the work.
-    pseudo_label=dict(fg_threshold=0.65, bg_threshold=0.6, stride=2),
+    pseudo_label=dict(fg_threshold=0.6, bg_threshold=0.5, stride=2, scales=(1.0, 1.5), flip=True),
+    student_scales=(0.75, 1.5),  # so that the segmentation has seen the sizes that it is tested at
     # loss_s2c rescales the CAMs, so that thresholds chosen for the classifier's no longer fit
     loss_s2c=dict(loss_weight=0.01),
     loss_u=dict(loss_weight=0.3),

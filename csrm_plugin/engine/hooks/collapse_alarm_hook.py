@@ -50,7 +50,7 @@ class CollapseAlarmHook(Hook):
     Args:
         grace_iters (int): Iterations at the start of the training in which nothing is said: a fresh segmentation
             branch does predict background. For the classification loss they count from where the learning rate last
-            rose.
+            rose, for a statistic that appears later, as that of a term that waits for the end of a warm-up, from there.
         window (int): Length of the moving averages, in iterations.
         repeat_iters (int): A finding that lasts is repeated after so many iterations.
         min_covered (float), min_foreground (float), max_chance (float): See :func:`diagnose`.
@@ -82,6 +82,7 @@ class CollapseAlarmHook(Hook):
         self.findings: dict[str, int] = {}
         self.alarms: list[dict] = []
         self._means: dict[str, float] = {}
+        self._first: dict[str, int] = {}  # iteration at which each statistic appeared
         self._classifier = ClassifierWatch(window)
         self._known = Circumstances()
         self._labelled: list[float] = []
@@ -113,6 +114,7 @@ class CollapseAlarmHook(Hook):
         for name in STATISTICS:
             if name in outputs:
                 value = as_number(outputs[name])
+                self._first.setdefault(name, runner.iter if self._seen else 0)
                 self._means[name] = self._means.get(name, value) + (value - self._means.get(name, value)) / self.window
         if 'loss_c' in outputs:
             self._classifier.update(as_number(outputs['loss_c']), data_batch)
@@ -121,7 +123,8 @@ class CollapseAlarmHook(Hook):
             self._labelled += [] if share is None else [share]
         self._watch_rate(runner)
         if runner.iter + 1 >= self.grace_iters:
-            self._report(runner, diagnose(self._means, **self.limits), runner.iter + 1)
+            known = self._means_after(runner.iter + 1, self.grace_iters)
+            self._report(runner, diagnose(known, **self.limits), runner.iter + 1)
         if self._steady >= self.grace_iters:
             self._report(runner, self._judge_loss(runner), runner.iter + 1)
         else:
@@ -139,7 +142,7 @@ class CollapseAlarmHook(Hook):
             return
         found = self._judge_loss(runner) | self._judge_validation(runner)
         if runner.iter >= self.grace_iters:
-            found = diagnose(self._means, **self.limits) | found
+            found = diagnose(self._means_after(runner.iter, self.window), **self.limits) | found
         self._report(runner, found, runner.iter, at_end=True)
         for alarm in self.alarms:
             alarm['at_end'] = alarm['kind'] in found
@@ -148,6 +151,10 @@ class CollapseAlarmHook(Hook):
         """Whether this hook is the one of its kind that speaks."""
         hooks = [hook for hook in getattr(runner, 'hooks', ()) if isinstance(hook, CollapseAlarmHook)]
         return not hooks or hooks[-1] is self
+
+    def _means_after(self, iteration: int, count: int) -> dict[str, float]:
+        """Averages of the statistics that have been there for so many iterations."""
+        return {name: mean for name, mean in self._means.items() if iteration - self._first[name] >= count}
 
     def _watch_rate(self, runner) -> None:
         groups = getattr(getattr(runner, 'optim_wrapper', None), 'param_groups', None)
