@@ -69,6 +69,16 @@ def test_a_late_collapse_is_found():
     assert len(warnings) == 1 and 30 < min(warnings) < 50
 
 
+def test_a_statistic_that_appears_after_the_warmup_has_a_grace_of_its_own():
+    hook, warnings = CollapseAlarmHook(grace_iters=5, window=1), []
+    runner = SimpleNamespace(logger=SimpleNamespace(warning=lambda text: warnings.append(runner.iter)))
+    for runner.iter in range(30):
+        late = {'contrast/chance': torch.tensor(1.0)} if runner.iter >= 20 else {}
+        hook.after_train_iter(runner, 0, outputs=late)
+    assert warnings == [24]
+    assert list(run(CollapseAlarmHook(grace_iters=5, window=1), *[{'contrast/chance': 1.0}] * 3, start=100)) == [100]
+
+
 def test_models_without_these_statistics():
     hook = CollapseAlarmHook(grace_iters=0)
     for outputs in (None, {}, {'loss': torch.tensor(1.0)}):
