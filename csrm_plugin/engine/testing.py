@@ -1,6 +1,5 @@
 """Run a test and keep what it found: metrics as JSON, predictions as pictures."""
 
-import logging
 import os.path as osp
 from collections.abc import Sequence
 
@@ -143,8 +142,7 @@ def tell_weights(runner: Runner) -> None:
     """Say in the log whose weights the scores are of that come next; nothing where there is only one network."""
     weights = weights_of(runner.model)
     if weights is not None:
-        level = logging.WARNING if unwrap(runner.model).weights_note else logging.INFO
-        runner.logger.log(level, f'Whose weights: {weights}.')
+        runner.logger.info(f'Whose weights: {weights}.')
 
 
 class PredictionRunner(Runner):
