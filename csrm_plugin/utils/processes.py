@@ -28,7 +28,7 @@ def start_pool(workers: int) -> ProcessPoolExecutor:
     Args:
         workers (int): Number of processes, at least 1.
     """
-    # `fork` starts in milliseconds; the functions given to it must touch neither CUDA nor threads of torch.
+    # `fork` starts in milliseconds; the functions given to it must not touch CUDA.
     method = 'fork' if sys.platform == 'linux' else None
     return ProcessPoolExecutor(workers, multiprocessing.get_context(method), _prepare_worker, (os.getpid(),))
 
@@ -146,3 +146,6 @@ def _prepare_worker(parent: int) -> None:
     die_with_parent()
     if sys.platform == 'linux' and os.getppid() != parent:
         os._exit(1)
+    if 'torch' in sys.modules:
+        # Its threads were not copied by the fork; a second one would be waited for, for ever.
+        sys.modules['torch'].set_num_threads(1)

@@ -100,3 +100,22 @@ def test_negative_workers_are_refused():
     with pytest.raises(UserError, match='--workers must be at least 0'):
         list(run_unordered(double, [1], -1))
     assert available_cores() >= 1
+
+
+def test_workers_use_torch_where_the_parent_had_several_threads_of_it(tmp_path):
+    """As in a program that trains and then makes labels: a thread that the fork has not copied is never waited for."""
+    (tmp_path / 'work.py').write_text(
+        'import torch\n'
+        'from csrm_plugin.utils.processes import run_unordered\n'
+        'def total(value):\n'
+        '    return float((torch.full((2000, 2000), value).exp() * 2).sum() > 0)\n'
+        'if __name__ == "__main__":\n'
+        '    torch.set_num_threads(2)\n'
+        '    total(0.5)\n'
+        '    print(sum(run_unordered(total, [0.5] * 4, workers=1)))\n'
+    )
+    environment = dict(os.environ, OMP_NUM_THREADS='2')
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / 'work.py')], capture_output=True, text=True, timeout=100, env=environment
+    )
+    assert done.stdout.strip() == '4.0', done.stderr
