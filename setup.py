@@ -18,7 +18,7 @@ EXTRAS = {
     'onnx': ['onnx>=1.16', 'onnxscript>=0.1', 'onnxruntime>=1.17'],
     'tensorboard': ['tensorboard>=2.12'],
     # Any of its models as a backbone. It brings torchvision along; compat.py lets any build of that be imported.
-    'timm': ['timm>=1.0.20', 'safetensors'],
+    'timm': ['timm>=1.0.31', 'safetensors'],
 }
 DEV = ['pytest>=8', 'pytest-xdist>=3', 'ruff>=0.6', 'codespell>=2.3', 'pre-commit>=3']
 # Real ImageNet weights, and the network that they were published with, which tests compare timm's with.

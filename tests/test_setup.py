@@ -11,6 +11,7 @@ from packaging.utils import canonicalize_name
 
 import csrm_plugin
 from csrm_plugin import compat
+from csrm_plugin.models.backbones.timm_backbone import OLDEST_TIMM
 
 #: Distribution -> module, where they differ.
 HOSTS = {'torch': 'torch', 'mmengine': 'mmengine', 'mmcv-lite': 'mmcv', 'mmsegmentation': 'mmseg'}
@@ -90,6 +91,11 @@ def test_every_file_is_written_for_the_oldest_python_asked_for(metadata, request
 def test_sweeps_take_the_versions_of_optuna_that_have_what_they_use(metadata, version, fits):
     (line,) = [line for line in metadata['extras_require']['sweep'] if line.startswith('optuna')]
     assert Requirement(line).specifier.contains(version) is fits
+
+
+def test_timm_is_asked_for_from_the_version_that_the_backbone_needs(metadata):
+    (line,) = [line for line in metadata['extras_require']['timm'] if line.startswith('timm')]
+    assert Requirement(line).specifier == SpecifierSet(f'>={OLDEST_TIMM}')
 
 
 def test_optuna_has_what_sweeps_use():

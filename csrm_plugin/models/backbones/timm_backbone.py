@@ -7,12 +7,16 @@ from typing import Any
 
 from mmengine.model import BaseModule
 from mmseg.registry import MODELS
+from packaging.version import Version
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from csrm_plugin.models.layers import split_norm_act
 from csrm_plugin.utils import UserError
 from csrm_plugin.utils.spelling import nearest
+
+#: From here on every model gives its maps, and keeps nothing that they do not need.
+OLDEST_TIMM = '1.0.31'
 
 #: What lets a transformer see pictures of other sizes than its own; the first that a model knows is taken.
 _ANY_SIZE = (dict(dynamic_img_size=True, dynamic_img_pad=True), dict(dynamic_img_size=True), {})
@@ -170,14 +174,20 @@ class TimmBackbone(BaseModule):
 
 
 def import_timm() -> ModuleType:
-    """The package timm; ``UserError`` with the mend if it cannot be imported."""
+    """The package timm; ``UserError`` with the mend if it cannot be imported, or is too old."""
     try:
-        return importlib.import_module('timm')
+        timm = importlib.import_module('timm')
     except (ImportError, RuntimeError) as error:  # the latter: torchvision beside a torch that it was not built for
         raise UserError(
             f'`TimmBackbone` needs the package timm, which cannot be imported ({error}). Mend: `pip install timm`, or '
             "`pip install -e '.[timm]'`."
         ) from error
+    if Version(timm.__version__) < Version(OLDEST_TIMM):
+        raise UserError(
+            f'`TimmBackbone` needs timm {OLDEST_TIMM} or newer, but {timm.__version__} is installed. Mend: '
+            '`pip install -U timm`.'
+        )
+    return timm
 
 
 def build_network(

@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from csrm_plugin.config.load import load_config
 from csrm_plugin.models.backbones import TimmBackbone
+from csrm_plugin.models.backbones.timm_backbone import OLDEST_TIMM
 from csrm_plugin.utils import UserError
 
 timm = pytest.importorskip('timm', reason='a backbone of timm needs timm: `pip install timm`')
@@ -258,6 +259,11 @@ class TestMistakes:
     def test_missing_package_is_named_with_the_mend(self, monkeypatch):
         monkeypatch.setitem(sys.modules, 'timm', None)
         with pytest.raises(UserError, match=r"`pip install timm`, or `pip install -e '\.\[timm\]'`"):
+            TimmBackbone(RESNET)
+
+    def test_old_package_is_named_with_the_mend(self, monkeypatch):
+        monkeypatch.setattr(timm, '__version__', '1.0.30')
+        with pytest.raises(UserError, match=rf'timm {OLDEST_TIMM} or newer, but 1\.0\.30 .*`pip install -U timm`'):
             TimmBackbone(RESNET)
 
     def test_package_that_cannot_be_imported_is_named_with_the_reason(self, monkeypatch):
