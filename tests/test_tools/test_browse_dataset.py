@@ -91,9 +91,8 @@ def test_errors_are_one_line(tool, arguments, message):
 @pytest.mark.parametrize('stride', [1, 2])
 def test_panels_are_what_the_student_sees(root, options, stride):
     """Pixels change exactly where the caption says that something was pasted, and the labels follow."""
-    cfg = load_config(
-        str(root / 'mmcfg/csrm_demo.py'), {**options, 'model.mix_prob': 0.5, 'model.pseudo_label.stride': stride}
-    )
+    settings = {'model.mix_prob': 0.5, 'model.pseudo_label.stride': stride, 'model.student_scales': None}
+    cfg = load_config(str(root / 'mmcfg/csrm_demo.py'), {**options, **settings})
     cfg.train_dataloader.dataset.update(image_size=(64, 48))
     cfg.train_dataloader.dataset.pipeline[1].scale = (64, 48)
     init_default_scope('mmseg')

@@ -307,7 +307,7 @@ class CSRM(TeacherStudent):
             plain = self.weak_targets(inputs, data_samples)
         finally:
             self.warmup_factor = factor
-        mixed = self.mix(plain)
+        mixed = self.zoom(self.mix(plain))
         cam = self.labeler.view(self._teacher_cam, inputs)
         view = MixedView(mixed.inputs, mixed.labels, mixed.pseudo_labels)
         return TrainingView(cam, "teacher's CAM", plain.pseudo_labels, self.labeler.caption(), view)

@@ -558,6 +558,15 @@ class TestStudentScales:
         assert seen.valid.float().mean() == pytest.approx(0.25, abs=0.05)
         assert (seen.pseudo_labels[~seen.valid] == 255).all()
 
+    def test_what_is_drawn_is_what_the_student_sees(self, build, make_batch):
+        model = build('CSRM', student_scales=(2.0, 2.0), mix_prob=0.0).eval()
+        inputs, samples = prepare(model, make_batch())
+        torch.manual_seed(0)
+        mixed = model.training_view(inputs, samples).mixed
+        torch.manual_seed(0)
+        seen = model.zoom(model.mix(model.weak_targets(inputs, samples)))
+        assert mixed.inputs.equal(seen.inputs) and not mixed.inputs.equal(inputs)
+
     def test_the_paper_has_none(self, build, make_batch):
         model = build('CSRM')
         targets = model.weak_targets(*prepare(model, make_batch()))
