@@ -9,6 +9,7 @@ from csrm_plugin.config.provenance import config_settings
 from csrm_plugin.experiments.pipeline.stages.base import CONTEXT, CURVE
 from csrm_plugin.inference.evaluate_labels import evaluate_label_folder
 from csrm_plugin.inference.pseudo_labels import make_pseudo_labels
+from csrm_plugin.tracking.record import update_cost
 from csrm_plugin.utils import write_json
 
 #: Views of both. One scale: the objects are drawn in one size, and the networks have seen no other.
@@ -102,6 +103,8 @@ def baseline_verdict(cards: Sequence[Mapping], split: str = 'train') -> str:
 def _card(stage, kind, model, inputs=()) -> dict:
     config = dict(file=model.config, settings=model.settings)
     card = dict(stage=stage, kind=kind, run='demo', dataset='demo', status='done', config=config)
+    if kind == 'train':
+        card['time'] = dict(update=update_cost(osp.dirname(model.checkpoint)))
     return {**card, 'inputs': dict.fromkeys(inputs), 'context': {}}
 
 

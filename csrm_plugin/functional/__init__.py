@@ -11,7 +11,7 @@ from csrm_plugin.functional.affinity import (
     resize_affinity,
     transition_matrix,
 )
-from csrm_plugin.functional.cam import normalize_cam
+from csrm_plugin.functional.cam import normalize_cam, relative_cam
 from csrm_plugin.functional.collectives import gather, global_sum, rank, shared_generator, world_size
 from csrm_plugin.functional.consistency import (
     activation_consistency_loss,
@@ -118,6 +118,7 @@ __all__ = [
     'query_candidates',
     'random_windows',
     'rank',
+    'relative_cam',
     'reliable_candidates',
     'reliable_pixels',
     'resize_affinity',

@@ -44,3 +44,27 @@ def normalize_cam(
         # `where`, not a product: the map of an absent class may hold infinities.
         cam = torch.where(labels.to(cam.device)[:, :, None, None] > 0, cam, cam.new_zeros(()))
     return cam
+
+
+def relative_cam(cam: Tensor, labels: Tensor) -> Tensor:
+    """CAMs in units of their own maximum, for losses: what :func:`normalize_cam` gives where it is positive.
+
+    The maximum that a map is divided by is a constant, and at least 1, or a map that is zero almost everywhere would
+    get a gradient without bound. There is no ReLU: where a map is negative, it still gets a gradient.
+
+    Args:
+        cam (Tensor): (B, C, h, w), float, before ReLU.
+        labels (Tensor): (B, C), 0/1. The maps of absent classes are set to zero.
+
+    Returns:
+        Tensor: (B, C, h, w), float32 (float64 for float64), at most 1.
+
+    Example:
+        >>> relative_cam(torch.tensor([[[[4.0, -1.0]], [[0.5, 0.1]]]]), labels=torch.tensor([[1, 1]]))[0, :, 0]
+        tensor([[ 1.0000, -0.2500],
+                [ 0.5000,  0.1000]])
+    """
+    # `where`, not a product: the map of an absent class may hold infinities.
+    cam = full_precision(cam)
+    cam = torch.where((labels > 0).to(cam.device)[:, :, None, None], cam, cam.new_zeros(()))
+    return cam / cam.detach().amax(dim=(2, 3), keepdim=True).clamp(min=1)

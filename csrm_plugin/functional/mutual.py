@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from csrm_plugin.functional.cam import relative_cam
 from csrm_plugin.functional.reduction import full_precision, masked_mean
 from csrm_plugin.functional.resizing import shrink
 
@@ -14,8 +15,7 @@ from csrm_plugin.functional.resizing import shrink
 def comparable_cam(cam: Tensor, labels: Tensor) -> Tensor:
     """CAMs of present classes in 0..1, whose gradient is at most 1 per unit of the CAM.
 
-    As :func:`csrm_plugin.functional.normalize_cam`, but for losses: the maximum that a map is divided by is a constant,
-    and at least 1, or a map that is zero almost everywhere would get a gradient without bound.
+    As :func:`csrm_plugin.functional.normalize_cam`, but for losses; see :func:`csrm_plugin.functional.relative_cam`.
 
     Args:
         cam (Tensor): (B, C, h, w), float, before ReLU.
@@ -30,10 +30,7 @@ def comparable_cam(cam: Tensor, labels: Tensor) -> Tensor:
         tensor([[1.0000, 0.0000],
                 [0.5000, 0.1000]])
     """
-    cam = full_precision(cam).relu()
-    # `where`, not a product: the map of an absent class may hold infinities.
-    cam = torch.where((labels > 0)[:, :, None, None], cam, cam.new_zeros(()))
-    return cam / cam.detach().amax(dim=(2, 3), keepdim=True).clamp(min=1)
+    return relative_cam(cam, labels).relu()
 
 
 def map_distance(large: Tensor, small: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -14,13 +14,15 @@ class RefinementSettings(Protocol):
 
     Attributes:
         refine (str | None): One of :data:`REFINEMENTS`; None is ``'none'``.
-        crf (dict | None): Arguments of :class:`DenseCRF`; None leaves dCRF out.
-        par (dict | None): Arguments of :class:`PixelAdaptiveRefinement`; None is its defaults.
+        crf (dict | None): Arguments of :class:`DenseCRF`, its kernels in pixels of the input; None leaves dCRF out.
+        par (dict | None): Arguments of :class:`PixelAdaptiveRefinement`, in pixels of the labels; None is its defaults.
+        stride (int): Pixels of the input per pixel of the labels, in each direction.
     """
 
     refine: str | None
     crf: dict | None
     par: dict | None
+    stride: int
 
 
 def build_refinement(settings: RefinementSettings) -> DenseCRF | PixelAdaptiveRefinement | None:
@@ -39,7 +41,7 @@ def build_refinement(settings: RefinementSettings) -> DenseCRF | PixelAdaptiveRe
     if settings.refine == 'par':
         return PixelAdaptiveRefinement(**(settings.par or {}))
     if settings.refine == 'crf':
-        return None if settings.crf is None else DenseCRF(**settings.crf)
+        return None if settings.crf is None else DenseCRF(**settings.crf).at_stride(settings.stride)
     if settings.refine not in ('none', None):
         raise UserError(
             f'`model.pseudo_label.refine` must be one of {", ".join(REFINEMENTS)}, but is {settings.refine!r}.'

@@ -115,6 +115,25 @@ def read_run(folder: str | os.PathLike) -> RunRecord:
     return record
 
 
+def update_cost(work_dir: str | os.PathLike) -> dict:
+    """What one update of a training's weights cost: a score is worth nothing without it.
+
+    Args:
+        work_dir (str): Of the training.
+
+    Returns:
+        dict: ``seconds`` (mean over the training, with the loading of its pictures) and ``pictures`` of one update, on
+        all processes; empty where it was not recorded.
+    """
+    path = record_path(work_dir, RUN_FILE)
+    run = read_json(path) if osp.isfile(path) else {}
+    cost, batch = run.get('cost') or {}, (run.get('settings') or {}).get('train_dataloader.batch_size')
+    rate, processes = cost.get('images_per_second'), cost.get('processes')
+    if not all(isinstance(value, (int, float)) and value > 0 for value in (rate, processes, batch)):
+        return {}
+    return dict(seconds=round(batch * processes / rate, 3), pictures=batch * processes)
+
+
 def read_scalars(paths: Sequence[str]) -> tuple[list[dict], list[dict]]:
     """Training and validation lines of ``scalars.json`` files, in the order in which they were written.
 

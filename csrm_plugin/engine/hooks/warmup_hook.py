@@ -32,10 +32,14 @@ class WarmupHook(Hook):
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
         """Set factor and length for this iteration."""
-        iters = self.iters if self.iters is not None else round(self.epochs * len(runner.train_dataloader))
+        iters = self.length(runner)
         model = unwrap(runner.model)
         model.warmup_iters = iters
         model.warmup_factor = self.factor(runner.iter, iters)
+
+    def length(self, runner: Runner) -> int:
+        """Length of the warm-up in iterations."""
+        return self.iters if self.iters is not None else round(self.epochs * len(runner.train_dataloader))
 
     def factor(self, iteration: int, iters: int) -> float:
         """0 before ``iters``, rising to 1 within ``ramp_iters`` iterations more."""

@@ -96,7 +96,10 @@ def _card(stage: Stage, parts: dict, started: datetime, seconds: float, peak: fl
         inputs=keys_of(parts['inputs']),
         outputs=outputs_of(stage),
         time=dict(
-            started=started.isoformat(), seconds=round(seconds, 1), images_per_second=found.get('images_per_second')
+            started=started.isoformat(),
+            seconds=round(seconds, 1),
+            images_per_second=found.get('images_per_second'),
+            update=found.get('update') or None,
         ),
         memory=dict(peak_mib=round(peak, 1), peak_gpu_mib=_gpu_peak(stage.folder)),
         scores=found.get('scores', {}),

@@ -207,7 +207,9 @@ class CSRM(TeacherStudent):
         losses, probs, valid = {}, targets.probs, targets.valid
         kept_probs = F.restrict_probs(probs, targets.labels) if self.reliability.restrict_targets else probs
         if self.loss_s2c is not None:
-            losses['loss_s2c'] = self.loss_s2c(student.cam, seg_logits[:, 0], kept_probs, self.sigma_s2c, valid)
+            losses['loss_s2c'] = self.loss_s2c(
+                student.cam, seg_logits[:, 0], kept_probs, self.sigma_s2c, valid, targets.labels
+            )
             losses['reliable/s2c'] = F.fraction(F.confident_pixels(kept_probs, self.sigma_s2c), valid)
         if self.loss_u is not None:
             entropy = F.entropy(probs)

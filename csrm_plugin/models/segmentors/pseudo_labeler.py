@@ -22,7 +22,8 @@ class PseudoLabelSettings:
         fg_threshold (float): delta_fg, score of the background above which a class is certain, in 0..1.
         bg_threshold (float): delta_bg, the one below which the background is, in 0..1, at most ``fg_threshold``.
         refine (str): What looks at the picture: ``'crf'``, ``'par'`` or ``'none'``.
-        crf (dict | None): Arguments of :class:`csrm_plugin.refine.DenseCRF`; None leaves dCRF out.
+        crf (dict | None): Arguments of :class:`csrm_plugin.refine.DenseCRF`, its kernels in pixels of the input,
+            whatever the ``stride``; None leaves dCRF out.
         par (dict | None): Arguments of :class:`csrm_plugin.refine.PixelAdaptiveRefinement`; None is its defaults.
         stride (int): Pixels of the input per pixel of the labels, in each direction. 1 is the paper's; 2 makes a
             quarter of the work.

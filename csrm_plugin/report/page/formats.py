@@ -125,6 +125,17 @@ def stands_on(context: Mapping) -> str:
     return ', '.join(part for part in parts if part)
 
 
+def with_update(text: str, row: Mapping) -> str:
+    """What a row of a table stands on, and what an update of its training cost, where that is known.
+
+    Example:
+        >>> with_update('dCRF', dict(update=dict(seconds=2.13, pictures=8)))
+        'dCRF, training 2.1 s an update of 8'
+    """
+    update = row.get('update')
+    return f'{text}, training {update["seconds"]:.2g} s an update of {update["pictures"]}' if update else text
+
+
 def scales(factors: Sequence[float] | None) -> str:
     """Scales of a picture, ``0.5 1 1.5``; ``1`` where none are given."""
     return ' '.join(f'{factor:g}' for factor in factors or [1])

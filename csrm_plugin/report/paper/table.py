@@ -100,7 +100,8 @@ def table_rows(recipe: Recipe | SimpleNamespace, cards: Sequence[dict]) -> dict:
     Returns:
         dict: ``run``, ``dataset``, ``seed``, ``splits``, ``labels`` (rows), ``verification`` (rows), ``notes``.
         Scores are mIoU in percent. Each row has ``baseline``, ``gain`` and ``over`` (see
-        :mod:`csrm_plugin.report.paper.baseline`) and ``knowledge`` (see :mod:`csrm_plugin.report.runs.knowledge`).
+        :mod:`csrm_plugin.report.paper.baseline`) ``knowledge`` (see :mod:`csrm_plugin.report.runs.knowledge`)
+        and ``update``, the ``seconds`` and ``pictures`` of one update of the training that it stands on, or None.
     """
     by_stage = {card['stage']: card for card in cards}
     paper = paper_rows(recipe.dataset)
@@ -186,7 +187,15 @@ def _label_row(card, by_stage, splits, paper):
         paper={split: (paper or {}).get(split, {}).get('miou') for split in splits},
         context={key: context.get(key) for key in CONTEXT},
         knowledge=knowledge_of(card, by_stage),
+        update=_update_of(chain[-1], by_stage),
     )
+
+
+def _update_of(card, by_stage) -> dict | None:
+    """What an update of the training cost that a row stands on: its own, or that of the model that made the labels."""
+    before = [by_stage[name] for name in card.get('inputs') or () if name in by_stage]
+    trained = [card] if card['kind'] == 'verify' else [other for other in before if other['kind'] == 'train']
+    return ((trained[0].get('time') or {}).get('update') or None) if trained else None
 
 
 def _verification_row(card, by_stage, paper):
@@ -202,6 +211,7 @@ def _verification_row(card, by_stage, paper):
         paper=(paper.get(card['stage']) or {}).get(split, {}),
         context={key: card['context'].get(key) for key in ('scales', 'flip', 'crf')},
         knowledge=knowledge_of(card, by_stage),
+        update=_update_of(card, by_stage),
     )
 
 

@@ -1,7 +1,7 @@
 """The table of a pipeline in a page, and its best numbers."""
 
 from csrm_plugin.report.page import layout
-from csrm_plugin.report.page.formats import is_number, percent, scales, stands_on
+from csrm_plugin.report.page.formats import is_number, percent, scales, stands_on, with_update
 from csrm_plugin.report.page.markup import Html, table, tag
 from csrm_plugin.report.paper.baseline import gain_cell, gain_parts, has_gains, row_name
 from csrm_plugin.report.paper.published import DATASETS
@@ -63,7 +63,7 @@ def _label_table(found):
             cells.append([percent(row['scores'].get(split)), tag('span', text, cls='context') if text else None])
             cells += [_gain(row, split)] if gains else []
             cells += [percent(row['paper'].get(split))] if paper else []
-        rows.append([*cells, _knowledge(row), tag('span', stands_on(row['context']), cls='context')])
+        rows.append([*cells, _knowledge(row), tag('span', with_update(stands_on(row['context']), row), cls='context')])
     caption = (
         f'Pseudo labels, mIoU in percent over all classes and the background (data set {found.get("dataset")}, seed '
         f'{found.get("seed")}), each row at one threshold. A best threshold was chosen with the masks.'
@@ -84,7 +84,7 @@ def _verification_table(rows):
         for name in names:
             cells += [percent(row['scores'].get(name))] + ([_gain(row, name)] if gains else [])
         cells += [percent(next(iter(row['paper'].values()), None))] if paper else []
-        shown.append([*cells, _knowledge(row), scales(row['context'].get('scales'))])
+        shown.append([*cells, _knowledge(row), with_update(scales(row['context'].get('scales')), row)])
     caption = (
         f'Networks trained on the labels, mIoU in percent on {rows[0]["split"]}, no labels given. True masks are the '
         'fully supervised upper bound.'

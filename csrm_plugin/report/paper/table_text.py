@@ -5,7 +5,7 @@ import os.path as osp
 from rich.console import Console
 from rich.table import Table
 
-from csrm_plugin.report.page.formats import scales, stands_on
+from csrm_plugin.report.page.formats import scales, stands_on, with_update
 from csrm_plugin.report.paper.baseline import gain_cell, gain_parts, has_gains, row_name
 from csrm_plugin.report.runs.knowledge import told
 from csrm_plugin.tracking.record import read_json
@@ -82,8 +82,8 @@ def _numbered(title, head, rows, words=None):
 
 
 def _basis(row, text) -> list[str]:
-    """Cells on what a row knows and stands on."""
-    return [told(row.get('knowledge') or ()), text]
+    """Cells on what a row knows, stands on and cost."""
+    return [told(row.get('knowledge') or ()), with_update(text, row)]
 
 
 def has_paper(table: dict) -> bool:

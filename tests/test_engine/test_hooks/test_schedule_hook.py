@@ -2,7 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from csrm_plugin.engine.hooks import ScheduleHook
+from csrm_plugin.engine.hooks import ScheduleHook, WarmupHook
 from csrm_plugin.utils import UserError
 
 
@@ -35,6 +35,27 @@ def test_start_begin_and_share_of_the_training():
 def test_begin_without_share_takes_the_rest_of_the_training():
     hook = ScheduleHook('alpha', start=0.0, end=1.0, begin=5)
     assert values(hook, (0, 5, 6, 10)) == pytest.approx([0, 0, 0.2, 1])
+
+
+@pytest.mark.parametrize('warmup', [dict(iters=5), dict(epochs=2.5)])
+def test_begin_at_the_end_of_the_warmup(warmup):
+    runner = make_runner()
+    hook = ScheduleHook('alpha', start=0.0, end=1.0, begin='warmup')
+    runner.hooks, runner.train_dataloader = [hook, WarmupHook(**warmup)], range(2)
+    assert values(hook, (0, 5, 6, 10), runner) == pytest.approx([0, 0, 0.2, 1])
+
+
+def test_warmup_that_is_not_there_is_missed():
+    runner = make_runner()
+    runner.hooks = []
+    with pytest.raises(UserError, match='`alpha` begins at the end of the warm-up, but'):
+        ScheduleHook('alpha', end=0.0, begin='warmup').before_train(runner)
+
+
+@pytest.mark.parametrize('begin', [-1, 1.5, True, 'warm-up'])
+def test_begin_is_checked(begin):
+    with pytest.raises(UserError, match="`alpha` must be an iteration of at least 0, or 'warmup'"):
+        ScheduleHook('alpha', end=0.0, begin=begin)
 
 
 def test_relative_to_what_the_model_was_configured_with():

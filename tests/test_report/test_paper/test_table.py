@@ -54,6 +54,22 @@ def test_the_rows_are_those_of_the_papers_table(label_card, root):
     assert {row['stage']: (row['csrm'], row['crf'], row['sepl']) for row in published.TABLE_2} == ours
 
 
+def test_each_row_says_what_an_update_of_its_training_cost(cards, root):
+    costs = {'csrm': dict(seconds=2.13, pictures=8), 'verify_csrm': dict(seconds=0.52, pictures=16)}
+    known = {card['stage'] for card in cards}
+    trained = [dict(stage='csrm', kind='train', number=3, status='done', inputs={})] if 'csrm' not in known else []
+    for card in [*cards, *trained]:
+        card['time'] = dict(update=costs.get(card['stage']))
+    for card in cards:
+        if card['stage'] == 'labels_csrm':
+            card['inputs'] = {'csrm': 'key'}
+    table = table_rows(load_recipe('voc', str(root)), [*cards, *trained])
+    assert [row['update'] for row in table['labels']] == [None, costs['csrm']]
+    assert [row['update'] for row in table['verification']] == [costs['verify_csrm']]
+    text = table_markdown(table)
+    assert 'training 2.1 s an update of 8' in text and 'training 0.52 s an update of 16' in text
+
+
 def test_a_method_of_one_training_has_rows_of_its_own_and_no_figures(label_card, root):
     """Plain CAMs of the method are named as such; the paper's figures are of other labels."""
     own = dict(made_by='RML', own='propagated', weights='RML')

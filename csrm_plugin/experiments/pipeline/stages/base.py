@@ -110,7 +110,8 @@ class Stage:
     def finish(self) -> dict:
         """What the card says of the result, from what is there: ``scores`` (by split), ``context``.
 
-        Perhaps also ``images_per_second``, and ``choice``: a threshold and how it was chosen.
+        Perhaps also ``images_per_second``, ``update`` (what one of a training costs, see
+        :func:`csrm_plugin.tracking.record.update_cost`), and ``choice``: a threshold and how it was chosen.
         """
         return {}
 

@@ -4,6 +4,7 @@ import os.path as osp
 
 from csrm_plugin.experiments.pipeline.recipes import TRUTH
 from csrm_plugin.experiments.pipeline.stages.base import CONTEXT, Stage, cfg_options, for_inference, inference_arguments
+from csrm_plugin.tracking.record import update_cost
 
 #: Scores of ``tools/test.py`` that go into a card.
 TEST_SCORES = ('cam/mIoU', 'cam/threshold', 'pseudo/mIoU', 'seg/mIoU', 'cls/mAP', 'affinity/AUC')
@@ -38,7 +39,11 @@ class TrainStage(Stage):
             context = {key: report['context'].get(key) for key in names}
             if report['context'].get('segmentation'):
                 context['segmentation'] = report['context']['segmentation']
-        return dict(scores=scores, context={**context, **self.weights_context()})
+        return dict(
+            scores=scores,
+            context={**context, **self.weights_context()},
+            update=update_cost(self.path('train')),
+        )
 
 
 class VerifyStage(Stage):
@@ -112,5 +117,8 @@ class VerifyStage(Stage):
         context |= self.weights_context()
         context['labels'] = 'true masks' if self.options['labels'] == TRUTH else self.options['labels']
         return dict(
-            scores={split: scores}, context=context, images_per_second=self.read('made.json')['images_per_second']
+            scores={split: scores},
+            context=context,
+            images_per_second=self.read('made.json')['images_per_second'],
+            update=update_cost(self.path('train')),
         )

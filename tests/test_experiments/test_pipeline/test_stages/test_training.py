@@ -21,7 +21,14 @@ def test_scores_of_networks_are_read_and_random_weights_are_told(demo, write):
     os.makedirs(stage.path('logs'))
     with open(stage.path('logs/01_train.log'), 'w') as file:
         file.write('11/22 - mmengine - WARNING - ResNet starts from scratch, with random weights: no file.\n')
+    assert stage.finish()['update'] == {}  # a training that left no record
+    write(
+        stage.path('train/record/run.json'),
+        cost=dict(images_per_second=8.0, processes=2),
+        settings={'train_dataloader.batch_size': 4},
+    )
     found = stage.finish()
+    assert found['update'] == dict(seconds=1.0, pictures=8)
     assert found['scores'] == dict(val={'seg/mIoU': 50.0, 'seg/mIoU ss flip': 51.0, 'seg/mIoU ss flip crf': 52.0})
     assert found['context']['labels'] == 'labels_csrm_crf' and found['context']['random_weights'] == ['ResNet']
     stage.options = {**stage.options, 'start': 'classifier'}  # brings the weights
