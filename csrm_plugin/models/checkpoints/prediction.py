@@ -22,6 +22,7 @@ from csrm_plugin.models.checkpoints.io import read_checkpoint, unwrap_state_dict
 from csrm_plugin.models.segmentors import TeacherStudent, WSSSSegmentor
 from csrm_plugin.utils import UserError
 from csrm_plugin.utils.devices import choose_device
+from csrm_plugin.utils.models import suit_memory_format
 
 #: Keys of a config that say what weights begin with.
 _INITIALISATION = ('init_cfg', 'pretrained')
@@ -73,7 +74,7 @@ def load_model(cfg: Config, checkpoint: str, device: str | torch.device | None =
     if note:
         text = f'{checkpoint}: the {model.predicting} predicts, for {note} that this checkpoint was written in.'
         print_log(text, logger='current', level=logging.WARNING)
-    return model.to(choose_device(device)).eval()
+    return suit_memory_format(model.to(choose_device(device)).eval())
 
 
 def build_for_prediction(cfg: Config) -> nn.Module:
