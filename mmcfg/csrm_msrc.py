@@ -17,7 +17,7 @@ model = dict(
     mix_prob=0.25,  # mixed pictures hold more foreground than real ones
     # These CAMs are wide: thresholds are high, and close together, or the branch sees too little background.
     # dCRF and pixel losses work at half the input's resolution: a quarter of the work.
-    pseudo_label=dict(fg_threshold=0.55, bg_threshold=0.45, stride=2, scales=(1.0, 1.5), flip=True),
+    pseudo_label=dict(fg_threshold=0.6, bg_threshold=0.55, stride=2, scales=(1.0, 1.5), flip=True),
     student_scales=(0.75, 1.5),  # so that the segmentation has seen the sizes that it is tested at
     # loss_s2c rescales the CAMs, so that thresholds chosen for the classifier's no longer fit
     loss_s2c=dict(loss_weight=0.01),
