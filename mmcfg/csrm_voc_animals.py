@@ -40,4 +40,5 @@ custom_hooks = [
     # In the warm-up the labels stay those of the classifier; then the teacher follows fast, for the run is short.
     dict(type='MeanTeacherHook', max_decay=0.97, warmup_decay=1.0),
 ]
+default_hooks = dict(memory_format=dict(type='MemoryFormatHook'))  # a MobileNetV2 on a CPU is faster for it
 train_cfg = dict(max_epochs=max_epochs, val_interval=2)

@@ -15,7 +15,6 @@ default_hooks = dict(
     # Two, so that one is whole when a run is killed while it saves.
     checkpoint=dict(type='CheckpointHook', by_epoch=True, interval=1, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    memory_format=dict(type='MemoryFormatHook'),
     alarm=dict(type='CollapseAlarmHook'),
     record=dict(type='RunRecordHook'),
     pictures=dict(type='SamplePicturesHook', count=4, extremes=2),

@@ -11,7 +11,8 @@ from csrm_plugin.utils.models import suit_memory_format, unwrap
 class MemoryFormatHook(Hook):
     """Before a training, a validation or a test, see :func:`csrm_plugin.utils.models.suit_memory_format`.
 
-    ``default_hooks.memory_format=None`` leaves weights as torch lays them out.
+    Not for every model: torch's loss over pixels, :func:`torch.nn.functional.nll_loss` of (B, K, H, W), and so
+    MMSegmentation's cross-entropy, has no gradient for maps in this layout on a CPU. CSRM's losses have.
     """
 
     priority = 'VERY_HIGH'
