@@ -14,7 +14,7 @@ def build_parser() -> argparse.ArgumentParser:
         'STAGE.set_aside_TIME_WHY. Each stage writes a card.json with what it stands on; compare with tools/doctor.py.',
     )
     add = parser.add_argument
-    add('name', help='demo, msrc, voc, coco (mmcfg/pipelines), or a YAML file')
+    add('name', help='demo, msrc, voc_animals, voc, coco, rml_... of each (mmcfg/pipelines), or a YAML file')
     add('--work-dir', metavar='DIR', help='folder of the run (default: work_dirs/pipeline_NAME)')
     add('--seed', type=int, help="seed of all trainings (default: the pipeline's)")
     add(
