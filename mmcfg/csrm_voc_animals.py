@@ -17,7 +17,7 @@ model = dict(
     decode_head=dict(num_classes=num_classes + 1),
     mix_min_area=0.02,  # share of the picture
     mix_prob=0.25,  # mixed pictures hold more foreground than real ones
-    # One large view: CAMs of 21 x 21 positions, not 14 x 14; the thresholds were chosen on val (tools/audit_labels.py).
+    # One large view: CAMs of 21 x 21 positions, not 14 x 14; the thresholds were chosen by trainings, on val.
     # dCRF and pixel losses work at half the input's resolution: a quarter of the work.
     pseudo_label=dict(fg_threshold=0.25, bg_threshold=0.15, stride=2, scales=(1.5,), flip=True),
     student_scales=(0.75, 1.5),  # so that the segmentation has seen the sizes that it is tested at

@@ -122,16 +122,18 @@ def update_cost(work_dir: str | os.PathLike) -> dict:
         work_dir (str): Of the training.
 
     Returns:
-        dict: ``seconds`` (mean over the training, with the loading of its pictures) and ``pictures`` of one update, on
-        all processes; empty where it was not recorded.
+        dict: ``seconds`` (mean since the start or the last resume, with loading) and ``pictures`` of one
+        update, on all processes and with accumulated gradients; empty where it was not recorded.
     """
     path = record_path(work_dir, RUN_FILE)
     run = read_json(path) if osp.isfile(path) else {}
-    cost, batch = run.get('cost') or {}, (run.get('settings') or {}).get('train_dataloader.batch_size')
+    cost, settings = run.get('cost') or {}, run.get('settings') or {}
+    batch, steps = settings.get('train_dataloader.batch_size'), settings.get('optim_wrapper.accumulative_counts', 1)
     rate, processes = cost.get('images_per_second'), cost.get('processes')
-    if not all(isinstance(value, (int, float)) and value > 0 for value in (rate, processes, batch)):
+    if not all(isinstance(value, (int, float)) and value > 0 for value in (rate, processes, batch, steps)):
         return {}
-    return dict(seconds=round(batch * processes / rate, 3), pictures=batch * processes)
+    pictures = batch * processes * steps
+    return dict(seconds=round(pictures / rate, 3), pictures=pictures)
 
 
 def read_scalars(paths: Sequence[str]) -> tuple[list[dict], list[dict]]:

@@ -11,8 +11,9 @@ from csrm_plugin.utils.models import suit_memory_format, unwrap
 class MemoryFormatHook(Hook):
     """Before a training, a validation or a test, see :func:`csrm_plugin.utils.models.suit_memory_format`.
 
-    Not for every model: torch's loss over pixels, :func:`torch.nn.functional.nll_loss` of (B, K, H, W), and so
-    MMSegmentation's cross-entropy, has no gradient for maps in this layout on a CPU. CSRM's losses have.
+    A choice of configs, not for every model: a ResNet's training gains nothing, and on a CPU torch's
+    :func:`torch.nn.functional.nll_loss` over pixels, called on its own, has no gradient for maps in this layout
+    (:func:`torch.nn.functional.cross_entropy` has).
     """
 
     priority = 'VERY_HIGH'

@@ -14,8 +14,8 @@ class ActivationConsistencyLoss(nn.Module):
 
     As the paper has it, CAMs stand as logits beside the background's, and the term changes their scale: the threshold
     at which they fit best wanders, while ``pseudo_label.fg_threshold`` stays. With ``background`` they are compared as
-    the pseudo labels are made, each in units of its own maximum, with a constant: what the term calls an object is then
-    what that threshold calls one, and a CAM that is multiplied by a number has the same loss.
+    the pseudo labels are made, each in units of its own maximum, with a constant: a CAM whose maximum is at least 1 has
+    the same loss when it is multiplied by a number above 1. It is no cure: see ``docs/voc_animals.md``.
 
     Args:
         align_corners (bool): For upscaling the CAM.

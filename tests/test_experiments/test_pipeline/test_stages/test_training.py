@@ -25,10 +25,10 @@ def test_scores_of_networks_are_read_and_random_weights_are_told(demo, write):
     write(
         stage.path('train/record/run.json'),
         cost=dict(images_per_second=8.0, processes=2),
-        settings={'train_dataloader.batch_size': 4},
+        settings={'train_dataloader.batch_size': 4, 'optim_wrapper.accumulative_counts': 3},
     )
     found = stage.finish()
-    assert found['update'] == dict(seconds=1.0, pictures=8)
+    assert found['update'] == dict(seconds=3.0, pictures=24)
     assert found['scores'] == dict(val={'seg/mIoU': 50.0, 'seg/mIoU ss flip': 51.0, 'seg/mIoU ss flip crf': 52.0})
     assert found['context']['labels'] == 'labels_csrm_crf' and found['context']['random_weights'] == ['ResNet']
     stage.options = {**stage.options, 'start': 'classifier'}  # brings the weights
